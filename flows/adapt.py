@@ -64,7 +64,7 @@ def do_stage(stage: str, recipe: str, run_dir: str, workers: str) -> str | State
     row = json.dumps(table_row(report))
     if not report.is_hit:
         return row
-    message = f"all {report.n_shards} shards were there"
+    message = f"nothing to do: {report.n_reused} of {report.n_shards} shards are there"
     return Completed(name="Cached", message=message, data=row)
 
 

@@ -21,10 +21,10 @@ Row = Mapping[str, Any]
 class Curated:
     """The curated rows as training needs them; all have a label."""
 
-    train: list[Row]
-    validation: list[Row]
-    test: list[Row]
-    baseline: list[Row]
+    train: Sequence[Row]
+    validation: Sequence[Row]
+    test: Sequence[Row]
+    baseline: Sequence[Row]
     labels: list[str]
     n_unlabelled: dict[str, int]
     """Rows left out for having no label, by split."""
@@ -34,7 +34,7 @@ class Curated:
 class ArmRows:
     """One arm's training rows."""
 
-    rows: list[Row]
+    rows: Sequence[Row]
     n_added: int
     """Rows besides the seed rows."""
     tokens_added: int
@@ -108,7 +108,7 @@ def rows_of_arms(curated: Curated, wanted: Sequence[str]) -> dict[str, ArmRows]:
 
 def rows_digest(rows: Sequence[Row]) -> str:
     """Return what names all of the rows that training reads, and their order."""
-    return digest_of([[row["id"], row["text"], str(row["label"])] for row in rows])
+    return digest_of([[row["id"], row["text"], str(row["label"]), row["n_tokens"]] for row in rows])
 
 
 def n_tokens_of(rows: Sequence[Row]) -> int:

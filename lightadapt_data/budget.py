@@ -54,7 +54,9 @@ def ranking(scores: NDArray[np.float32], keys: NDArray[np.uint64]) -> NDArray[np
 def take(order: NDArray[np.int64], tokens: NDArray[np.int32], budget: Budget) -> int:
     """Return how many rows of `order`, from its head, fit into the budget; never one more."""
     if budget.unit == "tokens":
-        return int(np.searchsorted(np.cumsum(tokens[order], dtype=np.int64), budget.amount, "right"))
+        return int(
+            np.searchsorted(np.cumsum(tokens[order], dtype=np.int64), budget.amount, "right")
+        )
     wanted = budget.amount * len(order) if budget.unit == "fraction" else budget.amount
     # A product such as 0.29 * 100 falls a hair below the whole number that is meant.
     return min(len(order), int(wanted + 1e-9))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Config(BaseModel):
@@ -18,3 +18,10 @@ class Config(BaseModel):
     def key_fields(self) -> dict[str, Any]:
         """Return the fields that decide the output, as JSON values."""
         return self.model_dump(mode="json", exclude=set(self.NOT_IN_KEY))
+
+
+class StageConfig(Config):
+    """Base of the Settings of stages that use methods."""
+
+    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Settings of the methods by their names: the tables [stage.method] of a recipe."""

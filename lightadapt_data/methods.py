@@ -40,6 +40,11 @@ def settings(family: str, name: str, options: dict[str, Any]) -> Any:
     return checked(module.Settings, options, name)
 
 
+def chosen(family: str, name: str, options: dict[str, dict[str, Any]]) -> tuple[Any, Any]:
+    """Return a method's module and its Settings, taken from a stage's table of options."""
+    return load(family, name), settings(family, name, options.get(name, {}))
+
+
 def checked(model: type[Config], values: dict[str, Any], where: str) -> Any:
     """Return `model(**values)`, or raise RecipeError with the first fault in one line."""
     try:

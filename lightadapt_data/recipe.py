@@ -57,8 +57,8 @@ def load(
         raise RecipeError(f"{where}: seed = {seed!r}; allowed: a whole number from 0")
     for table, content in tables.items():
         if table not in stages.STAGES or not isinstance(content, dict):
-            names = (*stages.STAGES, "seed")
-            raise RecipeError(f"{where}: unknown table or key '{table}'; {allowed(table, names)}")
+            known = (*stages.STAGES, "seed")
+            raise RecipeError(f"{where}: unknown table or key '{table}'; {allowed(table, known)}")
     names = _with_needs({*tables, *wanted})
     try:
         settings = {name: _stage_settings(name, tables.get(name, {})) for name in names}
@@ -125,8 +125,7 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 def method_options(settings: Config, family: str, name: str) -> Any:
     """Return the checked Settings of one method as this stage's table gives them."""
-    options: dict[str, dict[str, Any]] = getattr(settings, "options", {})
-    return methods.settings(family, name, options.get(name, {}))
+    return methods.chosen(family, name, getattr(settings, "options", {}))[1]
 
 
 def used_methods(module: ModuleType, settings: Config) -> list[tuple[str, str, str]]:

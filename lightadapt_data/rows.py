@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,23 +135,13 @@ def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
         if column.type == field.type:
             columns.append(column)
         elif field.type == pa.string() and not pa.types.is_primitive(column.type):
-            texts = [None if v is None else json.dumps(v, ensure_ascii=False) for v in column.to_pylist()]
+            texts = [
+                None if v is None else json.dumps(v, ensure_ascii=False) for v in column.to_pylist()
+            ]
             columns.append(pa.array(texts, pa.string()))
         else:
             columns.append(column.cast(field.type))
     return pa.Table.from_arrays(columns, schema=schema)
-
-
-def batches(rows: Iterator[Any], size: int) -> Iterator[list[Any]]:
-    """Yield lists of at most `size` rows."""
-    batch: list[Any] = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def count_tokens(text: str) -> int:

@@ -274,7 +274,8 @@ def hold(folder: Path) -> Iterator[None]:
             file.seek(0)
             owner = file.read().strip() or "unknown process"
             raise HeldError(
-                f"{folder}: another run holds this folder ({owner}); wait for it or use another --out"
+                f"{folder}: another run holds this folder ({owner}); "
+                "wait for it or use another --out"
             ) from None
         file.truncate(0)
         file.write(f"process {os.getpid()}")

@@ -18,11 +18,13 @@ _CLOSERS = "\"'”’»)]}*"
 _OPENERS = "\"'“‘«([{*"
 
 _ABBREVIATIONS = frozenset(
-    "e.g i.e etc vs cf al fig figs eq eqs sec no nos vol pp p ch ed eds dr mr mrs ms prof st jr sr"
-    " inc ltd co corp approx dept est min max resp ref refs tab viz a.m p.m u.s u.k jan feb mar apr"
-    " jun jul aug sep sept oct nov dec".split()
+    "e.g i.e etc vs cf al ed eds dr mr mrs ms prof st jr sr inc ltd co corp approx dept resp viz"
+    " a.m p.m u.s u.k jan feb mar apr jun jul aug sep sept oct nov dec".split()
 )
 """Lower-case words that a full stop follows inside a sentence."""
+
+_BEFORE_NUMBERS = frozenset("fig figs eq eqs sec no nos vol pp p ch min max ref refs tab".split())
+"""The same, when a number follows: "no. 5", but "She said no."."""
 
 _LIST_MARK = re.compile(r"(?:[-*•+]|\d{1,3}[.)])\s")
 
@@ -60,7 +62,11 @@ def _is_end(text: str, word_start: int, gap: re.Match[str]) -> bool:
     following = text[gap.end() : gap.end() + 8].lstrip(_OPENERS) or "A"
     if word.endswith(tuple(_ENDS)):
         stem = word.rstrip(".").lstrip(_OPENERS).casefold()
-        is_short = word.endswith(".") and (stem in _ABBREVIATIONS or len(stem) == 1)
+        is_short = text[gap.start() - 1] == "." and (
+            stem in _ABBREVIATIONS
+            or (stem in _BEFORE_NUMBERS and following[0].isdigit())
+            or len(stem) == 1
+        )
         return not is_short and not following[0].islower()
     if "\n" not in gap.group():
         return False

@@ -208,7 +208,9 @@ def put_in_place(folder: Path, make: Callable[[Path], Counts]) -> Counts:
             for path in sorted(temporary.rglob("*"))
             if path.is_file()
         }
-        write_text(temporary / "done.json", json.dumps({"counts": counts, "files": files}, indent=1))
+        write_text(
+            temporary / "done.json", json.dumps({"counts": counts, "files": files}, indent=1)
+        )
         try:
             os.rename(temporary, folder)
         except OSError:

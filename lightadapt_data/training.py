@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +23,10 @@ from pydantic import Field
 
 from lightadapt_data.config import Config
 from lightadapt_data.errors import InputError, LightadaptError
+from lightadapt_data.schedule import batches_by_length, learning_rate_at
 from lightadapt_data.tasks import Built, Example
 
 logger = logging.getLogger(__name__)
-
-WINDOW_BATCHES = 16
-"""Rows of so many batches are sorted by length together; more saves little and mixes less."""
 
 EVAL_ROWS = 64
 """Rows of one forward pass without gradients."""
@@ -145,37 +143,11 @@ def predict(
         for start in range(0, len(order), EVAL_ROWS):
             rows = order[start : start + EVAL_ROWS]
             batch = _batch([examples[row] for row in rows], task, tokenizer)
+            del batch["labels"]  # they may be unknown
             logits = model(**batch).logits.float().cpu().numpy()
             found.update(zip(rows, logits, strict=True))
     model.train(was_training)
     return np.stack([found[row] for row in range(len(examples))])
-
-
-def batches_by_length(lengths: Sequence[int], batch_rows: int, generator: Any) -> list[list[int]]:
-    """Return one epoch of batches: every row once, rows of like length together, shuffled.
-
-    Args:
-        lengths: of each row [tokens].
-        batch_rows: rows of a batch; the epoch's last one may be smaller.
-        generator: a torch.Generator, the only source of randomness.
-    """
-    import torch
-
-    order = torch.randperm(len(lengths), generator=generator).tolist()
-    batches = []
-    window = batch_rows * WINDOW_BATCHES
-    for start in range(0, len(order), window):
-        rows = sorted(order[start : start + window], key=lambda row: lengths[row])
-        batches += [rows[at : at + batch_rows] for at in range(0, len(rows), batch_rows)]
-    return [batches[place] for place in torch.randperm(len(batches), generator=generator).tolist()]
-
-
-def learning_rate_at(step: int, steps: int, warmup: float) -> float:
-    """Return the share of the highest learning rate at a step from 0: up, then down to 0."""
-    n_warmup = round(steps * warmup)
-    if step < n_warmup:
-        return (step + 1) / (n_warmup + 1)
-    return (steps - step) / max(1, steps - n_warmup)
 
 
 def check_gradients(model: Any) -> None:
@@ -276,7 +248,7 @@ def _endless(job: Job, settings: TrainingSettings) -> Iterator[list[int]]:
         yield from batches_by_length(lengths, settings.batch_rows, generator)
 
 
-def _batch(examples: Sequence[Example], task: ModuleType, tokenizer: Any) -> Mapping[str, Any]:
+def _batch(examples: Sequence[Example], task: ModuleType, tokenizer: Any) -> dict[str, Any]:
     device = _device()
     return {name: tensor.to(device) for name, tensor in task.collate(examples, tokenizer).items()}
 

@@ -6,7 +6,8 @@ reaches that label's own threshold: the mean probability that labelled rows of t
 their own class, out of fold.
 
 Source: thresholds from confident learning, Northcutt et al. 2021, section 3.1,
-https://arxiv.org/abs/1911.00068; temperature from Guo et al. 2017, https://arxiv.org/abs/1706.04599
+https://arxiv.org/abs/1911.00068; temperature from Guo et al. 2017, https://arxiv.org/abs/1706.04599,
+with the softened targets of Platt 1999, section 2.2, so that few rows never give certainty
 """
 
 from __future__ import annotations
@@ -173,13 +174,23 @@ def _fit(
 
 
 def _temperature(logits: NDArray[np.float64], own: NDArray[np.int64]) -> float:
-    """Return the temperature between 0.1 and 10 at which the logits explain the labels best."""
+    """Return the temperature between 0.1 and 10 at which the logits explain the labels best.
+
+    A row counts for its label with (n + 1) / (n + k), n rows having the label, and for each other
+    of the k labels with 1 / (n + k): when every row is predicted rightly, plain labels would
+    drive the temperature to zero, and any row at all would get a label with certainty.
+    """
     low, high = np.log(0.1), np.log(10.0)
     golden = (np.sqrt(5) - 1) / 2
+    counts = np.bincount(own, minlength=logits.shape[1])
+    present = counts > 0
+    totals = (counts[own] + present.sum())[:, None]
+    targets = np.where(present, 1 / totals, 0.0)
+    targets[np.arange(len(own)), own] = (counts[own] + 1) / totals[:, 0]
 
     def loss(log_temperature: float) -> float:
         chances = _softmax(logits / np.exp(log_temperature))
-        return float(-np.log(chances[np.arange(len(own)), own] + 1e-12).mean())
+        return float(-(targets * np.log(chances + 1e-12)).sum(axis=1).mean())
 
     while high - low > 1e-4:
         left, right = high - golden * (high - low), low + golden * (high - low)

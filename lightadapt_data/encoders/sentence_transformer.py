@@ -1,8 +1,8 @@
 """sentence_transformer: any sentence-transformers model, from a folder, a package or the Hub.
 
 Models that are a plain transformer with mean or [CLS] pooling run on our own forward pass: texts of
-equal token count share a batch, so nothing is padded, and bf16 is used where the processor has it
-and a check at load time shows that it changes no vector noticeably. All other models run through
+like token count share a batch, so hardly anything is padded, and bf16 is used where the processor
+has it and a check at load time shows that it changes no vector noticeably. All other models run through
 `SentenceTransformer.encode`.
 
 Source: Reimers and Gurevych 2019, arXiv 1908.10084, section 3 (mean pooling over tokens)
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -141,26 +140,31 @@ class PlainEncoder:
         self._n_cut += sum(bool(encoding.overflowing) for encoding in encodings)
         ids = [encoding.ids for encoding in encodings]
         with torch.inference_mode():
-            for rows in self._batches([len(row) for row in ids]):
-                batch = torch.tensor([ids[row] for row in rows], device=self._device)
-                states = self._model(input_ids=batch).last_hidden_state.float()
-                pooled = states.mean(dim=1) if self._pooling == "mean" else states[:, 0]
-                vectors[rows] = pooled.cpu().numpy()
+            for rows in _batches([len(row) for row in ids], self._batch_tokens):
+                vectors[rows] = self._pooled([ids[row] for row in rows])
         return unit(vectors)
 
     def n_cut(self) -> int:
         """Return how many texts were cut to `max_tokens` since loading."""
         return self._n_cut
 
-    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Yield rows of equal token count, at most `batch_tokens` tokens together."""
-        by_length: dict[int, list[int]] = defaultdict(list)
-        for row, length in enumerate(lengths):
-            by_length[length].append(row)
-        for length, rows in sorted(by_length.items()):
-            size = max(1, self._batch_tokens // max(length, 1))
-            for start in range(0, len(rows), size):
-                yield rows[start : start + size]
+    def _pooled(self, batch: list[list[int]]) -> NDArray[np.float32]:
+        """Return pooled vectors, float32 [len(batch), dim]."""
+        import torch
+
+        lengths = [len(row) for row in batch]
+        longest = max(lengths)
+        ids = torch.tensor([row + [0] * (longest - len(row)) for row in batch])
+        if min(lengths) == longest:  # no padding: attention without a mask is faster
+            states = self._model(input_ids=ids.to(self._device)).last_hidden_state.float()
+            pooled = states.mean(dim=1) if self._pooling == "mean" else states[:, 0]
+            return np.asarray(pooled.cpu().numpy(), np.float32)
+        mask = (torch.arange(longest)[None] < torch.tensor(lengths)[:, None]).to(self._device)
+        output = self._model(input_ids=ids.to(self._device), attention_mask=mask)
+        states = output.last_hidden_state.float()
+        means = (states * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+        pooled = means if self._pooling == "mean" else states[:, 0]
+        return np.asarray(pooled.cpu().numpy(), np.float32)
 
     def _choose_precision(self, precision: str) -> None:
         import torch
@@ -174,6 +178,20 @@ class PlainEncoder:
             logger.warning("bfloat16 changes vectors (cosine %.5f); using float32", least)
             self._model.to(torch.float32)
         self._n_cut = 0
+
+
+def _batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Yield rows of like token count, at most `batch_tokens` tokens and an eighth of padding."""
+    batch: list[int] = []
+    for row in sorted(range(len(lengths)), key=lambda row: (lengths[row], row)):
+        shortest = lengths[batch[0]] if batch else lengths[row]
+        is_full = (len(batch) + 1) * lengths[row] > batch_tokens
+        if batch and (is_full or lengths[row] > shortest + shortest // 8):
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
 
 
 def _has_fast_bfloat16(device: str) -> bool:
@@ -192,7 +210,7 @@ class LibraryEncoder:
         from sentence_transformers import SentenceTransformer
 
         self._model = SentenceTransformer(str(folder))
-        self.dim = int(self._model.get_sentence_embedding_dimension())
+        self.dim = int(self._model.get_embedding_dimension())
         self.max_tokens = int(self._model.max_seq_length or 0)
         self._n_cut = 0
 

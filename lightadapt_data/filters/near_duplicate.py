@@ -41,8 +41,8 @@ class Settings(Config):
         missed = (1 - self.threshold**self.rows_per_band) ** self.bands
         if missed > 0.05:
             raise ValueError(
-                f"{self.bands} bands of {self.rows_per_band} would miss {missed:.0%} of pairs at the "
-                f"threshold {self.threshold}; use more bands or fewer rows per band"
+                f"{self.bands} bands of {self.rows_per_band} would miss {missed:.0%} of pairs at "
+                f"the threshold {self.threshold}; use more bands or fewer rows per band"
             )
         return self
 

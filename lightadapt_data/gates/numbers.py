@@ -34,7 +34,7 @@ _WORD = rf"(?:(?:{_SMALL})\b|(?:{_BIG})\b(?:\s+and(?=\s+(?:{_SMALL})\b))?)"
 _NUMBER = re.compile(
     r"(?P<sign>(?<![\w)])[-−])?(?P<currency>(?:US)?[$€£]\s?)?"
     r"(?P<digits>\d{1,3}(?:,\d{3})+(?![\d,])(?:\.\d+)?|\d+(?:\.\d+)*)"
-    rf"(?P<ordinal>(?:st|nd|rd|th)\b)?(?:[\s-]?(?P<big>{_BIG})\b|(?P<kilo>k\b))?"
+    rf"(?P<ordinal>(?:st|nd|rd|th)\b)?(?:[\s-]?(?P<big>{_BIG})\b|(?P<suffix>(?:k|bn)\b))?"
     rf"(?:[\s-]?(?P<unit>per\s+cent\b|(?:{_UNIT})(?!\w)))?"
     rf"|\b(?P<words>(?:an?\s+(?=(?:{_BIG})\b))?{_WORD}(?:[\s-](?!second\b){_WORD})*)"
     rf"(?:[\s-]?(?P<words_unit>per\s+cent\b|(?:{_UNIT})(?!\w)))?",
@@ -96,16 +96,23 @@ def _listed(values: Counter[str]) -> str:
 def _numbers(text: str) -> Iterator[_Found]:
     for match in _NUMBER.finditer(text):
         if match["digits"]:
-            unit = match["unit"] or (match["currency"] or "").strip().removeprefix("US")
-            big = lexicon.MULTIPLIERS.get((match["big"] or "").casefold(), 1)
-            value = _digits(match["digits"], 1000 if match["kilo"] else big)
-            sign = "-" if match["sign"] else ""
-            yield _Found(f"{sign}{value}{_unit(unit)}", True)
+            yield _Found(_in_digits(match), True)
         else:
             yield _spelled(match["words"], match["words_unit"])
     for match in _DATE.finditer(text):
         month = (match["after"] or match["before"]).casefold()
         yield _Found(f"month {lexicon.MONTHS[month]}", True)
+
+
+def _in_digits(match: re.Match[str]) -> str:
+    currency = (match["currency"] or "").strip().upper().removeprefix("US")
+    unit = match["unit"] or currency
+    times = lexicon.MULTIPLIERS.get((match["big"] or "").casefold(), 1)
+    times = {"k": 1000, "bn": 10**9}.get((match["suffix"] or "").casefold(), times)
+    if currency and unit.casefold() == "m":  # "$5m" are no metres
+        unit, times = currency, 10**6
+    sign = "-" if match["sign"] else ""
+    return f"{sign}{_digits(match['digits'], times)}{_unit(unit)}"
 
 
 def _digits(text: str, times: int) -> str:

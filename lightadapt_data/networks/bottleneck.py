@@ -6,6 +6,7 @@ LIGHTADAPT_BOTTLENECK, so that `PeftModel.from_pretrained` can read what was sav
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -17,6 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lightadapt_data.networks.insertion_points import how_to_change, target_pattern
+
+NON_LINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": functional.relu,
+    "gelu": functional.gelu,
+    "silu": functional.silu,
+    "tanh": torch.tanh,
+}
 
 
 class AdapterType(str, Enum):  # noqa: UP042  PEFT's own types are of this kind, and it compares them
@@ -59,7 +67,7 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         self.bottleneck_down = nn.ModuleDict({})
         self.bottleneck_up = nn.ModuleDict({})
         self._configs: dict[str, BottleneckConfig] = {}
-        self._active_adapter = []
+        self._active_adapter: list[str] = []
         self.merged_adapters: list[str] = []
 
     def update_layer(self, adapter_name: str, config: BottleneckConfig) -> None:
@@ -96,13 +104,10 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
     def _delta(self, hidden: Tensor) -> Tensor:
         name = self.active_adapters[0]
         config = self._configs[name]
-        down, up = self.bottleneck_down[name], self.bottleneck_up[name]
-        non_linearity = getattr(
-            torch if config.non_linearity == "tanh" else functional, config.non_linearity
-        )
-        delta = up(non_linearity(down(self._cast_input_dtype(hidden, down.weight.dtype))))
-        if config.scaling != 1.0:
-            delta = delta * config.scaling
+        down: Any = self.bottleneck_down[name]
+        up: Any = self.bottleneck_up[name]
+        inner = NON_LINEARITIES[config.non_linearity](down(hidden.to(down.weight.dtype)))
+        delta: Tensor = up(inner) * config.scaling
         return delta.to(hidden.dtype)
 
     def __getattr__(self, name: str) -> Any:

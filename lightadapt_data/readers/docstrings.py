@@ -124,7 +124,7 @@ def prose(docstring: str, max_words: int) -> str:
     if len(words) <= max_words:
         return " ".join(words)
     cut = " ".join(words[:max_words])
-    end = max(cut.rfind(mark) for mark in (". ", "? ", "! "))
+    end = max(f"{cut} ".rfind(mark) for mark in (". ", "? ", "! "))
     return cut[: end + 1] if end > 0 else cut
 
 
@@ -134,8 +134,9 @@ def _docstrings(tree: ast.Module) -> Iterator[tuple[str, str]]:
     if text:
         yield "", text
     for node in tree.body:
-        is_definition = isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        if not is_definition or node.name.startswith("_"):
+        if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if node.name.startswith("_"):
             continue
         text = ast.get_docstring(node, clean=False)
         if text:

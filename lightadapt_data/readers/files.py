@@ -10,7 +10,7 @@ import glob
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from pydantic import Field
 
@@ -46,7 +46,7 @@ def sources(paths: Sequence[str], settings: Settings) -> list[Source]:
         else:
             files = [Path(path) for path in sorted(glob.glob(given, recursive=True))]
             files = [path for path in files if path.is_file()]
-            base = Path(given[: _first_wildcard(given)]).parent
+            base = Path(given[: given.rfind("/", 0, _first_wildcard(given)) + 1])
         if not files:
             kinds = ", ".join(SUFFIXES)
             raise InputError(
@@ -117,12 +117,12 @@ def _open(path: Path) -> IO[bytes]:
     if path.suffix.lower() == ".gz":
         import gzip
 
-        return gzip.open(path, "rb")
+        return cast("IO[bytes]", gzip.open(path, "rb"))
     if path.suffix.lower() == ".zst":
         import pyarrow as pa
 
         stream = pa.CompressedInputStream(pa.OSFile(str(path), "rb"), "zstd")
-        return io.BufferedReader(stream, 1 << 20)
+        return cast("IO[bytes]", io.BufferedReader(stream, 1 << 20))
     return path.open("rb")
 
 

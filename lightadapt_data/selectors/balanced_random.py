@@ -22,7 +22,7 @@ class Settings(Config):
 
 
 def score(corpus: Corpus, target: Floats, settings: Settings, seed: int) -> Scores:
-    """Return -(place within its source) - draw: all first places come first, then all second ones."""
+    """Return -(place within its source) - draw / 2: first places come first, then second ones."""
     groups = corpus.column(settings.by)
     draws = uniform(corpus.keys, seed)
     order = np.lexsort((corpus.keys, draws, groups))

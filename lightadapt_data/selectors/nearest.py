@@ -38,6 +38,8 @@ def score(corpus: Corpus, target: Floats, settings: Settings, seed: int) -> Scor
         stop = start + len(block)
         nearest[start:stop] = cosines.argmax(axis=1)
         # Sorted, so that the order of target rows cannot change the rounding of the mean.
-        best = np.sort(np.partition(cosines, len(queries) - k, axis=1)[:, len(queries) - k :], axis=1)
+        best = np.sort(
+            np.partition(cosines, len(queries) - k, axis=1)[:, len(queries) - k :], axis=1
+        )
         scores[start:stop] = best.mean(axis=1)
     return Scores(scores, nearest)

@@ -76,11 +76,12 @@ class _LazyEncode:
         encoder = methods.load("encoders", self.method).load(settings)
         return np.asarray(encoder.encode(texts), dtype=np.float32)
 
-    def fingerprint(self) -> dict[str, str]:
+    def digest(self) -> str:
         """Return what names the encoder's output; does not load it."""
+        module = methods.load("encoders", self.method)
         settings = methods.settings("encoders", self.method, json.loads(self.options))
-        found: dict[str, str] = methods.load("encoders", self.method).fingerprint(settings)
-        return found
+        own = {"version": getattr(module, "VERSION", 1), **settings.key_fields()}
+        return digest_of([self.method, own, module.fingerprint(settings)])
 
 
 def check(settings: Settings, workspace: Workspace) -> None:
@@ -179,7 +180,7 @@ def _reads(method: str, settings: Settings, workspace: Workspace) -> dict[str, s
         "seed": str(workspace.seed),
         "method": digest_of(own),
         "models": digest_of(_models(method, settings)),
-        "encoder": digest_of(_encode(workspace).fingerprint()),
+        "encoder": _encode(workspace).digest(),
         "held_out": digest_of(sorted(_held_out(_task_files(workspace)))),
     }
     if module.FEEDS_ON == "selected":

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightadapt_data import methods, rows
-from lightadapt_data.config import Config
+from lightadapt_data import ledger, methods, rows
+from lightadapt_data.config import StageConfig
 from lightadapt_data.errors import InputError
 from lightadapt_data.filters import Match, Text
 from lightadapt_data.shards import Counts, Workspace, file_digest, write_parquet
 from lightadapt_data.shards import deliver as deliver_files
-from lightadapt_data.stages.select import ledger_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,13 +33,11 @@ COLUMNS = (
 )
 
 
-class Settings(Config):
+class Settings(StageConfig):
     """Settings of the curate stage."""
 
     filters: tuple[str, ...] = ("exact_duplicate", "near_duplicate")
     """Names of files in lightadapt_data/filters/, in the order in which they work."""
-    options: dict[str, dict[str, Any]] = {}
-    """Settings of the filters."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,12 @@ def run(settings: Settings, workspace: Workspace, out: Path) -> Counts:
         write_parquet(out / "baseline.parquet", [table], table.schema)
     _write_ledger(workspace, out, kept, drops)
     examples = [
-        {"text": drop.row["text"], "id": drop.row["id"], "why": drop.reason, "of": drop.duplicate_of}
+        {
+            "text": drop.row["text"],
+            "id": drop.row["id"],
+            "why": drop.reason,
+            "of": drop.duplicate_of,
+        }
         for drop in drops[:50]
     ]
     (out / "drops.json").write_text(json.dumps(examples, indent=1, ensure_ascii=False), "utf-8")
@@ -128,9 +130,9 @@ def _filter(
     """Return the rows that all filters keep, and the others with the reason."""
     drops: list[Drop] = []
     for name in settings.filters:
-        options = methods.settings("filters", name, settings.options.get(name, {}))
+        module, options = methods.chosen("filters", name, settings.options)
         texts = [Text(row["id"], rows.family(row), row["text"]) for row in kept]
-        matches: dict[int, Match] = methods.load("filters", name).duplicates(texts, options)
+        matches: dict[int, Match] = module.duplicates(texts, options)
         for index, match in sorted(matches.items()):
             other = kept[match.kept]
             reason = f"{name}: similarity {match.similarity:.2f} with a kept {other['origin']} row"
@@ -170,7 +172,7 @@ def _write_ledger(
     fates |= {drop.row["id"]: ("dropped", drop.reason, drop.duplicate_of) for drop in drops}
     refused = list(_refused(workspace))
     gates = {row["id"]: row["reason"] for row in refused if row["origin"] == "selected"}
-    schema = ledger_schema()
+    schema = ledger.schema()
     result = workspace.result("select") if workspace.has("select") else None
     for path in sorted(result.folder.glob("ledger-*.parquet")) if result else []:
         entries = pq.read_table(path).to_pylist()
@@ -184,7 +186,9 @@ def _write_ledger(
                 entry.update(stage="augment", decision="dropped", reason=gates[entry["id"]])
         pq.write_table(pa.Table.from_pylist(entries, schema), out / path.name, compression="zstd")
     others = [*kept, *(drop.row for drop in drops)]
-    entries = [_entry(row, "curate", *fates[row["id"]]) for row in others if row["origin"] != "selected"]
+    entries = [
+        _entry(row, "curate", *fates[row["id"]]) for row in others if row["origin"] != "selected"
+    ]
     entries += [
         _entry(row, "augment", "dropped", row["reason"], None)
         for row in refused
@@ -212,6 +216,7 @@ def _entry(
         "reason": reason,
         "score": row["score"],
         "rank": None,
-        "nearest_id": row["parent_id"],
+        "nearest_id": None,
+        "parent_id": row["parent_id"],
         "duplicate_of": duplicate_of,
     }

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from lightadapt_data import methods, rows
-from lightadapt_data.config import Config
+from lightadapt_data.config import StageConfig
 from lightadapt_data.encoders import Encoder
 from lightadapt_data.shards import Counts, Shard, Workspace
-from lightadapt_data.vectors import StoredVectors
 
 logger = logging.getLogger(__name__)
 
@@ -22,13 +20,11 @@ FAMILIES = {"method": "encoders"}
 USES_ALL_CORES = True
 
 
-class Settings(Config):
+class Settings(StageConfig):
     """Settings of the embed stage."""
 
     method: str = "sentence_transformer"
     """Name of a file in lightadapt_data/encoders/."""
-    options: dict[str, dict[str, Any]] = {}
-    """Settings of the encoder."""
 
 
 def check(settings: Settings, workspace: Workspace) -> None:
@@ -37,20 +33,22 @@ def check(settings: Settings, workspace: Workspace) -> None:
     Raises:
         InputError: it cannot be found or fetched.
     """
-    module = methods.load("encoders", settings.method)
+    module, options = methods.chosen("encoders", settings.method, settings.options)
     if hasattr(module, "fetch"):
-        module.fetch(_options(settings))
+        module.fetch(options)
 
 
 def load(settings: Settings) -> Encoder:
     """Return the encoder of these settings, loaded."""
-    encoder: Encoder = methods.load("encoders", settings.method).load(_options(settings))
+    module, options = methods.chosen("encoders", settings.method, settings.options)
+    encoder: Encoder = module.load(options)
     return encoder
 
 
 def shards(settings: Settings, workspace: Workspace) -> list[Shard]:
     """Return one shard per part of rows, so that new rows cost only their own part."""
-    reads = methods.load("encoders", settings.method).fingerprint(_options(settings))
+    module, options = methods.chosen("encoders", settings.method, settings.options)
+    reads = module.fingerprint(options)
     made = []
     for role in rows.ROLES:
         for part in rows.parts(workspace, role):
@@ -78,13 +76,3 @@ def run_shard(settings: Settings, workspace: Workspace, shard: Shard, out: Path)
         "distinct": len(places),
         "cut": encoder.n_cut() - n_cut_before,
     }
-
-
-def vectors_of(workspace: Workspace, role: str) -> StoredVectors:
-    """Return the stored vectors of all rows of a role, in the order of `rows.parts`."""
-    done = [shard for shard in workspace.shards("embed") if shard.args["role"] == role]
-    return StoredVectors([shard.file("vectors.npy") for shard in done])
-
-
-def _options(settings: Settings) -> Any:
-    return methods.settings("encoders", settings.method, settings.options.get(settings.method, {}))

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from lightadapt_data import rows
 from lightadapt_data.config import Config
+from lightadapt_data.corpus import rows_at, stored_vectors
 from lightadapt_data.errors import InputError
 from lightadapt_data.shards import Counts, Workspace
 from lightadapt_data.stages import embed
@@ -51,7 +51,7 @@ def run(settings: Settings, workspace: Workspace, out: Path) -> Counts:
     """Build the index, tune it to the recall asked for, and write down what it reaches."""
     import faiss
 
-    stored = embed.vectors_of(workspace, "corpus")
+    stored = stored_vectors(workspace, "corpus")
     kind = _kind(settings, stored.n_rows)
     index = _built(kind, stored)
     report: dict[str, Any] = {"kind": kind, "rows": stored.n_rows, "k": settings.k}
@@ -88,11 +88,17 @@ def search(workspace: Workspace, text: str, k: int) -> list[dict[str, Any]]:
     index = faiss.read_index(str(result.file("index.faiss")), faiss.IO_FLAG_MMAP)
     report = json.loads(result.file("index.json").read_text("utf-8"))
     _set_effort(index, report["kind"], report["effort"])
-    settings = workspace.settings["embed"]
-    assert_same_model(workspace, settings)
-    query = embed.load(settings).encode([text])  # type: ignore[arg-type]
+    query = embed.load(workspace.settings["embed"]).encode([text])  # type: ignore[arg-type]
     scores, places = index.search(query, k)
-    return _looked_up(workspace, scores[0], places[0])
+    # FAISS fills up with -1 when there are fewer than k rows.
+    found = [
+        (place, score) for place, score in zip(places[0], scores[0], strict=True) if place >= 0
+    ]
+    texts = rows_at(workspace, [int(place) for place, _ in found], ("id", "text", "source"))
+    return [
+        {**row, "score": round(float(score), 4)}
+        for row, (_, score) in zip(texts, found, strict=True)
+    ]
 
 
 def _kind(settings: Settings, n_rows: int) -> str:
@@ -103,11 +109,12 @@ def _kind(settings: Settings, n_rows: int) -> str:
     return "hnsw" if n_rows <= settings.hnsw_rows else "ivf"
 
 
-def _built(kind: str, stored: StoredVectors) -> faiss.Index:
+def _built(kind: str, stored: StoredVectors) -> Any:
     """Return an index over all vectors; inner product of unit vectors is their cosine."""
     import faiss
 
     metric = faiss.METRIC_INNER_PRODUCT
+    index: Any
     if kind == "flat":
         index = faiss.IndexFlat(stored.dim, metric)
     elif kind == "hnsw":
@@ -169,41 +176,3 @@ def _set_effort(index: Any, kind: str, effort: int | None) -> None:
         index.nprobe = effort
     elif kind == "hnsw":
         index.hnsw.efSearch = effort
-
-
-def assert_same_model(workspace: Workspace, settings: Any) -> None:
-    """Stop when the corpus was embedded by another model than the one at hand.
-
-    Raises:
-        InputError: the settings of the run's embed stage differ.
-    """
-    from lightadapt_data.methods import settings as method_settings
-
-    manifest = workspace.manifest("embed")
-    options = method_settings("encoders", settings.method, settings.options.get(settings.method, {}))
-    wanted = {"version": 1, **options.key_fields()}
-    stored = manifest["settings"].get(f"method.{settings.method}") if manifest else None
-    if stored != wanted:
-        raise InputError(
-            f"{workspace.folder}: the corpus was embedded with {manifest and manifest['settings']}, "
-            f"the query would be with {settings.method} {wanted}; use the run's own recipe"
-        )
-
-
-def _looked_up(
-    workspace: Workspace, scores: Floats, places: NDArray[np.int64]
-) -> list[dict[str, Any]]:
-    """Return the rows at the given places of the corpus; FAISS fills up with -1."""
-    import pyarrow.parquet as pq
-
-    parts = rows.parts(workspace, "corpus")
-    starts = np.cumsum([0, *(part.n_rows() for part in parts)])
-    found = []
-    for score, place in zip(scores.tolist(), places.tolist(), strict=True):
-        if place < 0:
-            continue
-        number = int(np.searchsorted(starts, place, "right")) - 1
-        table = pq.read_table(parts[number].rows, columns=["id", "text", "source"])
-        row = table.slice(place - int(starts[number]), 1).to_pylist()[0]
-        found.append({**row, "score": round(score, 4)})
-    return found

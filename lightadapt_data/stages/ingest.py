@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -18,7 +18,7 @@ import xxhash
 from pydantic import Field
 
 from lightadapt_data import methods, rows
-from lightadapt_data.config import Config
+from lightadapt_data.config import StageConfig
 from lightadapt_data.errors import InputError, allowed
 from lightadapt_data.readers import BadRow, Source
 from lightadapt_data.shards import (
@@ -41,10 +41,12 @@ READS: tuple[str, ...] = ()
 FAMILIES = {"reader": "readers"}
 PATH_FIELDS = ("corpus", "target", "task")
 SHARD_BYTES = 16 << 20
+LEAST_ROWS = 16
+"""Rows from which a file has a part of its own; smaller ones share [rows]."""
 RESERVED = ("id", "n_tokens", "source", *rows.PROVENANCE)
 
 
-class Settings(Config):
+class Settings(StageConfig):
     """Settings of the ingest stage."""
 
     NOT_IN_KEY: ClassVar[frozenset[str]] = frozenset({"corpus", "target", "task"})
@@ -67,8 +69,6 @@ class Settings(Config):
     """Share of task rows taken for validation when no file or column says so [fraction]."""
     test_share: float = Field(default=0.15, ge=0, lt=1)
     """Share of task rows taken for test when no file or column says so [fraction]."""
-    options: dict[str, dict[str, Any]] = {}
-    """Settings of the reader."""
 
 
 def check(settings: Settings, workspace: Workspace) -> None:
@@ -102,7 +102,9 @@ def shards(settings: Settings, workspace: Workspace) -> list[Shard]:
             named = [[source.name, dict(source.extra)] for source in members]
             name = f"{role}/{members[0].name}" + (f"+{len(members) - 1}" if members[1:] else "")
             reads = {"files": digest_of(named), "content": digest_of(contents), "role": role}
-            entries = [[*entry, str(source.path)] for entry, source in zip(named, members, strict=True)]
+            entries = [
+                [*entry, str(source.path)] for entry, source in zip(named, members, strict=True)
+            ]
             made.append(Shard(name, reads, {"role": role, "files": entries}))
     digests.save()
     return made
@@ -113,8 +115,10 @@ def run_shard(settings: Settings, workspace: Workspace, shard: Shard, out: Path)
     role = shard.args["role"]
     counts: Counter[str] = Counter(rows_in=0, rows_out=0, quarantined=0, tokens=0)
     quarantine: list[dict[str, str]] = []
-    good = _good_rows(settings, workspace, shard, quarantine)
-    for number, batch in enumerate(rows.batches(good, rows.PART_ROWS)):
+    files = (
+        _rows_of_file(settings, workspace, role, entry, quarantine) for entry in shard.args["files"]
+    )
+    for number, batch in enumerate(_batches(files)):
         table = _table(batch)
         write_parquet(out / f"rows-{number:05d}.parquet", [table], table.schema)
         keys = np.array([rows.key_of(row["id"]) for row in batch], np.uint64)
@@ -169,45 +173,65 @@ def _sources(settings: Settings, role: str) -> list[Source]:
     paths = getattr(settings, role)
     if not paths and reader == "files":
         return []
-    module = methods.load("readers", reader)
-    options = methods.settings("readers", reader, settings.options.get(reader, {}))
+    module, options = methods.chosen("readers", reader, settings.options)
     found: list[Source] = module.sources(paths, options)
     return found
 
 
-def _good_rows(
-    settings: Settings, workspace: Workspace, shard: Shard, quarantine: list[dict[str, str]]
+def _batches(files: Iterable[Iterator[dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:
+    """Yield the rows of each part: whole files until there are enough rows, large files in pieces.
+
+    A new file among many thus changes no other file's part.
+    """
+    batch: list[dict[str, Any]] = []
+    for file in files:
+        for row in file:
+            batch.append(row)
+            if len(batch) == rows.PART_ROWS:
+                yield batch
+                batch = []
+        if len(batch) >= LEAST_ROWS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _rows_of_file(
+    settings: Settings,
+    workspace: Workspace,
+    role: str,
+    entry: tuple[str, dict[str, Any], str],
+    quarantine: list[dict[str, str]],
 ) -> Iterator[dict[str, Any]]:
-    """Yield finished rows of all files of a shard; append the bad ones to `quarantine`.
+    """Yield finished rows of one file; append the bad ones to `quarantine`.
 
     Raises:
-        InputError: a file lacks the text column, or most of its rows are bad.
+        InputError: the file lacks the text column, or most of its rows are bad.
     """
-    role = shard.args["role"]
     reader = settings.reader if role == "corpus" else "files"
-    module = methods.load("readers", reader)
-    options = methods.settings("readers", reader, settings.options.get(reader, {}))
-    for name, extra, path in shard.args["files"]:
-        source = Source(name, Path(path), 0, extra=extra)
-        seen: Counter[str] = Counter()
-        n_good, n_bad_before = 0, len(quarantine)
-        for number, raw in enumerate(module.read(source, options), start=1):
-            bad = raw if isinstance(raw, BadRow) else _fault(settings, role, raw, number, path)
-            if bad is not None:
-                quarantine.append(
-                    {"file": name, "where": bad.where, "reason": bad.reason, "raw": bad.raw[:500]}
-                )
-                continue
-            n_good += 1
-            yield _finished(settings, workspace, role, raw, name, seen)
-        n_bad = len(quarantine) - n_bad_before
-        if n_bad > n_good and reader == "files":
-            first = quarantine[n_bad_before]
-            raise InputError(
-                f"{path}: {n_bad} of {n_bad + n_good} rows are unusable; the first is row "
-                f"{first['where']}: {first['reason']}; the file must be UTF-8 text of the kind that "
-                "its name says"
+    module, options = methods.chosen("readers", reader, settings.options)
+    name, extra, path = entry
+    seen: Counter[str] = Counter()
+    n_good, n_bad_before = 0, len(quarantine)
+    found = module.read(Source(name, Path(path), 0, extra=extra), options)
+    for number, raw in enumerate(found, start=1):
+        bad = raw if isinstance(raw, BadRow) else _fault(settings, role, raw, number, path)
+        if bad is not None:
+            quarantine.append(
+                {"file": name, "where": bad.where, "reason": bad.reason, "raw": bad.raw[:500]}
             )
+            continue
+        n_good += 1
+        yield _finished(settings, workspace, role, raw, name, seen)
+    n_bad = len(quarantine) - n_bad_before
+    if n_bad > n_good and reader == "files":
+        first = quarantine[n_bad_before]
+        raise InputError(
+            f"{path}: {n_bad} of {n_bad + n_good} rows are unusable; the first is row "
+            f"{first['where']}: {first['reason']}; the file must be UTF-8 text of the kind that "
+            "its name says"
+        )
 
 
 def _fault(
@@ -229,7 +253,9 @@ def _fault(
         return BadRow(str(number), f"no column '{column}'", str(row))
     text = row[column]
     if not isinstance(text, str) or not text.strip():
-        kind = "empty" if text is None or text == "" or isinstance(text, str) else type(text).__name__
+        kind = (
+            "empty" if text is None or text == "" or isinstance(text, str) else type(text).__name__
+        )
         return BadRow(str(number), f"column '{column}' is {kind}, not text", str(row))
     if role == "task" and "split" in row and row["split"] not in rows.SPLITS:
         names = ", ".join(rows.SPLITS)
@@ -331,6 +357,6 @@ def _check_ids(workspace: Workspace) -> None:
             row_id = pq.read_table(part.rows, columns=["id"])["id"][int(index)].as_py()
             found.append(f"'{row_id}' in {part.name}")
     raise InputError(
-        f"corpus: {len(twice)} ids stand more than once ({', '.join(found[:2])}); ids must be unique; "
-        "make new ones from the text with --set ingest.ids=content (yours stay as input_id)"
+        f"corpus: {len(twice)} ids stand more than once ({', '.join(found[:2])}); ids must be "
+        "unique; make new ones from the text with --set ingest.ids=content (yours stay as input_id)"
     )

@@ -1,26 +1,25 @@
-"""select: score every corpus row against the target, keep what fits the budget, explain the rest."""
+"""select: score every corpus row against the target, keep what fits a budget, explain all."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from lightadapt_data import methods, rows
+from lightadapt_data import ledger, methods, rows
 from lightadapt_data.budget import Budget, ranking, take
-from lightadapt_data.config import Config
-from lightadapt_data.errors import InputError, NothingSelectedError, RecipeError, allowed
+from lightadapt_data.config import StageConfig
+from lightadapt_data.corpus import Corpus, content, stored_vectors
+from lightadapt_data.errors import InputError, NothingSelectedError, RecipeError
 from lightadapt_data.selectors import Floats, Scores
-from lightadapt_data.shards import Counts, Shard, Workspace, deliver as deliver_files, digest_of
-from lightadapt_data.stages.embed import vectors_of
-from lightadapt_data.vectors import StoredVectors
+from lightadapt_data.shards import Counts, Shard, Workspace, digest_of
+from lightadapt_data.shards import deliver as deliver_files
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,21 +33,9 @@ RUN_ONLY = ("keep", "baseline", "baseline_tokens")
 USES_ALL_CORES = True
 FILE_PARTS = 64
 """Parts of the corpus in one file of the ledger or of the selection."""
-LEDGER_COLUMNS = (
-    ("id", "string"),
-    ("source", "string"),
-    ("origin", "string"),
-    ("stage", "string"),
-    ("decision", "string"),
-    ("reason", "string"),
-    ("score", "float"),
-    ("rank", "int64"),
-    ("nearest_id", "string"),
-    ("duplicate_of", "string"),
-)
 
 
-class Settings(Config):
+class Settings(StageConfig):
     """Settings of the select stage."""
 
     method: str = "nearest"
@@ -59,8 +46,6 @@ class Settings(Config):
     """Selector whose rows are kept beside the selection for the comparison; empty for none."""
     baseline_tokens: float = Field(default=4.0, gt=0)
     """Tokens of the baseline over tokens of the selection; more, as labelling refuses some."""
-    options: dict[str, dict[str, Any]] = {}
-    """Settings of the selectors."""
 
     @field_validator("keep", mode="before")
     @classmethod
@@ -72,60 +57,11 @@ class Settings(Config):
         return str(value)
 
 
-class CorpusView:
-    """The corpus of a run as selectors see it."""
-
-    def __init__(self, workspace: Workspace) -> None:
-        self._parts = rows.parts(workspace, "corpus")
-        self._vectors: StoredVectors = vectors_of(workspace, "corpus")
-        self.n_rows = self._vectors.n_rows
-        self.dim = self._vectors.dim
-
-    @cached_property
-    def keys(self) -> NDArray[np.uint64]:
-        """uint64 [rows]: hash of each row's id."""
-        return rows.load_arrays([part.keys for part in self._parts], np.uint64)
-
-    @cached_property
-    def tokens(self) -> NDArray[np.int32]:
-        """int32 [rows]: tokens of each row."""
-        return rows.load_arrays([part.tokens for part in self._parts], np.int32)
-
-    def mean(self) -> Floats:
-        """Return the mean vector, float32 [dim]."""
-        return self._vectors.mean()
-
-    def blocks(self) -> Iterator[tuple[int, Floats]]:
-        """Yield (index of the first row, float32 [rows of the block, dim])."""
-        return self._vectors.blocks()
-
-    def column(self, name: str) -> NDArray[np.int32]:
-        """Return a column as codes, int32 [rows].
-
-        Raises:
-            InputError: no part of the corpus has the column.
-        """
-        import pyarrow.parquet as pq
-
-        codes: dict[str, int] = {}
-        values: list[int] = []
-        columns: set[str] = set()
-        for part in self._parts:
-            with pq.ParquetFile(part.rows) as file:
-                columns |= set(file.schema_arrow.names)
-                has_column = name in file.schema_arrow.names
-                found = file.read([name])[name].to_pylist() if has_column else [None] * part.n_rows()
-            values += [codes.setdefault(str(value), len(codes)) for value in found]
-        if name not in columns:
-            raise InputError(f"corpus: no column '{name}'; {allowed(name, columns)}")
-        return np.array(values, np.int32)
-
-
 def shards(settings: Settings, workspace: Workspace) -> list[Shard]:
     """Return one shard: the table of scores, which a new budget does not change."""
     reads = {
-        "corpus": digest_of(_digests(workspace, "corpus")),
-        "target": digest_of(_digests(workspace, "target")),
+        "corpus": digest_of(content(workspace, "corpus")),
+        "target": digest_of(content(workspace, "target")),
         "seed": str(workspace.seed),
     }
     return [Shard("scores", reads)]
@@ -133,48 +69,47 @@ def shards(settings: Settings, workspace: Workspace) -> list[Shard]:
 
 def run_shard(settings: Settings, workspace: Workspace, shard: Shard, out: Path) -> Counts:
     """Score every row of the corpus."""
-    corpus = CorpusView(workspace)
+    corpus = Corpus(workspace)
     scores = score(settings, workspace, corpus, settings.method)
     np.save(out / "scores.npy", scores.score)
     np.save(out / "nearest.npy", scores.nearest)
     return {"rows_in": corpus.n_rows, "rows_out": corpus.n_rows}
 
 
-def score(settings: Settings, workspace: Workspace, corpus: CorpusView, method: str) -> Scores:
+def score(settings: Settings, workspace: Workspace, corpus: Corpus, method: str) -> Scores:
     """Return the scores of one selector, checked to be finite and one per row."""
-    target = vectors_of(workspace, "target").read()
-    options = methods.settings("selectors", method, settings.options.get(method, {}))
-    scores: Scores = methods.load("selectors", method).score(
-        corpus, target, options, workspace.seed
-    )
+    target = stored_vectors(workspace, "target").read()
+    module, options = methods.chosen("selectors", method, settings.options)
+    scores: Scores = module.score(corpus, target, options, workspace.seed)
     if scores.score.shape != (corpus.n_rows,) or not np.isfinite(scores.score).all():
         raise InputError(
             f"selector {method}: gave scores that are not one finite number per row "
-            f"(shape {scores.score.shape} for {corpus.n_rows} rows); look at its options and vectors"
+            f"(shape {scores.score.shape} for {corpus.n_rows} rows); look at its options"
         )
     return scores
 
 
 def run(settings: Settings, workspace: Workspace, out: Path) -> Counts:
     """Choose rows by the budget; write the selection, the baseline, the ledger and the cut."""
-    corpus = CorpusView(workspace)
+    corpus = Corpus(workspace)
     (scored,) = workspace.shards("select")
     scores = np.load(scored.file("scores.npy"))
     order = ranking(scores, corpus.keys)
     n_kept = take(order, corpus.tokens, Budget.parse(settings.keep))
     if n_kept == 0:
         raise NothingSelectedError(
-            f"select.keep = {settings.keep!r} keeps none of {corpus.n_rows:,} rows (the best one has "
+            f"select.keep = {settings.keep!r} keeps none of {corpus.n_rows:,} rows (the best has "
             f"{int(corpus.tokens[order[0]]):,} tokens); raise the budget"
         )
     rank = np.empty(corpus.n_rows, np.int64)
     rank[order] = np.arange(1, corpus.n_rows + 1)
-    chosen = order[:n_kept]
-    cut = float(scores[chosen[-1]])
-    _write(settings, workspace, out, scores, np.load(scored.file("nearest.npy")), rank, n_kept, cut)
-    n_tokens = int(corpus.tokens[chosen].sum())
+    nearest_ids = _nearest_ids(workspace, np.load(scored.file("nearest.npy")))
+    choice = _Choice(settings.method, settings.keep, scores, rank, n_kept, nearest_ids)
+    _write(choice, corpus.parts, out)
+    n_tokens = int(corpus.tokens[order[:n_kept]].sum())
     if settings.baseline:
         _write_baseline(settings, workspace, out, corpus, n_tokens)
+    cut = float(scores[order[n_kept - 1]])
     summary = {"cut": cut, "kept": n_kept, "corpus": corpus.n_rows, "keep": settings.keep}
     (out / "summary.json").write_text(json.dumps(summary, indent=1), "utf-8")
     short = Budget.parse(settings.keep)
@@ -198,68 +133,68 @@ def deliver(workspace: Workspace) -> None:
     )
 
 
-def ledger_schema() -> pa.Schema:
-    """Return the columns of the ledger: what became of every row, where and why."""
+def _nearest_ids(workspace: Workspace, nearest: NDArray[np.int32]) -> pa.Array:
+    """Return the id of each row's nearest target row; null where the method looks at none."""
     import pyarrow as pa
 
-    return pa.schema([(name, pa.type_for_alias(kind)) for name, kind in LEDGER_COLUMNS])
+    ids = pa.array([row["id"] for row in rows.read_role(workspace, "target")], pa.string())
+    return ids.take(pa.array(nearest, mask=nearest < 0))
 
 
-def _digests(workspace: Workspace, role: str) -> list[str]:
-    names = [part.digest for part in rows.parts(workspace, role)]
-    return names + [s.digest for s in workspace.shards("embed") if s.args["role"] == role]
+@dataclass(frozen=True)
+class _Choice:
+    """What was decided, one entry per corpus row."""
+
+    method: str
+    keep: str
+    scores: Floats
+    rank: NDArray[np.int64]
+    """From 1, the best."""
+    n_kept: int
+    nearest_ids: pa.Array
+    """Id of the nearest target row, or null."""
 
 
-def _write(
-    settings: Settings,
-    workspace: Workspace,
-    out: Path,
-    scores: Floats,
-    nearest: NDArray[np.int32],
-    rank: NDArray[np.int64],
-    n_kept: int,
-    cut: float,
-) -> None:
+def _write(choice: _Choice, parts: list[rows.Part], out: Path) -> None:
     """Write selection and ledger part by part, in corpus order: memory stays that of one part."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    parts = rows.parts(workspace, "corpus")
-    target_ids = pa.array([*(row["id"] for row in rows.read_role(workspace, "target")), None])
-    nearest = np.where(nearest < 0, len(target_ids) - 1, nearest)
     schema = selected_schema(parts)
-    reasons = pa.array(
-        [f"within the budget {settings.keep}", f"below the cut: rank > {n_kept}, score < {cut:.4f}"]
-    )
-    decisions = pa.array(["kept", "dropped"])
     start = 0
     for first in range(0, len(parts), FILE_PARTS):
-        number = first // FILE_PARTS
-        selection = pq.ParquetWriter(out / f"selected-{number:05d}.parquet", schema, compression="zstd")
-        ledger = pq.ParquetWriter(out / f"ledger-{number:05d}.parquet", ledger_schema(), compression="zstd")
-        with selection, ledger:
+        name = f"{first // FILE_PARTS:05d}.parquet"
+        selection = pq.ParquetWriter(out / f"selected-{name}", schema, compression="zstd")
+        lines = pq.ParquetWriter(out / f"ledger-{name}", ledger.schema(), compression="zstd")
+        with selection, lines:
             for part in parts[first : first + FILE_PARTS]:
                 table = pq.read_table(part.rows)
                 span = slice(start, start + len(table))
-                is_dropped = rank[span] > n_kept
-                entries = {
-                    "id": table["id"],
-                    "source": table["source"],
-                    "origin": pa.repeat("selected", len(table)),
-                    "stage": pa.repeat("select", len(table)),
-                    "decision": decisions.take(is_dropped.astype(np.int32)),
-                    "reason": reasons.take(is_dropped.astype(np.int32)),
-                    "score": scores[span],
-                    "rank": rank[span],
-                    "nearest_id": target_ids.take(nearest[span]),
-                    "duplicate_of": pa.nulls(len(table), pa.string()),
-                }
-                ledger.write_table(pa.table(entries, schema=ledger_schema()))
-                kept = np.flatnonzero(~is_dropped)
+                start = span.stop
+                lines.write_table(_ledger_lines(choice, table, span))
+                kept = np.flatnonzero(choice.rank[span] <= choice.n_kept)
                 if len(kept):
-                    chosen = _with_provenance(table, scores[span], settings.method).take(kept)
+                    chosen = _with_provenance(table, choice.scores[span], choice.method).take(kept)
                     selection.write_table(rows.conform(chosen, schema))
-                start += len(table)
+
+
+def _ledger_lines(choice: _Choice, table: pa.Table, span: slice) -> pa.Table:
+    import pyarrow as pa
+
+    cut = choice.scores[choice.rank == choice.n_kept][0]
+    below = f"below the cut: rank over {choice.n_kept}, score under {cut:.4f}"
+    is_dropped = pa.array((choice.rank[span] > choice.n_kept).astype(np.int32))
+    return ledger.table(
+        len(table),
+        id=table["id"],
+        source=table["source"],
+        origin="selected",
+        stage="select",
+        decision=pa.array(["kept", "dropped"]).take(is_dropped),
+        reason=pa.array([f"within the budget {choice.keep}", below]).take(is_dropped),
+        score=choice.scores[span],
+        rank=choice.rank[span],
+        nearest_id=choice.nearest_ids[span],
+    )
 
 
 def selected_schema(parts: list[rows.Part]) -> pa.Schema:
@@ -289,7 +224,7 @@ def _with_provenance(table: pa.Table, scores: Floats, method: str) -> pa.Table:
 
 
 def _write_baseline(
-    settings: Settings, workspace: Workspace, out: Path, corpus: CorpusView, n_tokens: int
+    settings: Settings, workspace: Workspace, out: Path, corpus: Corpus, n_tokens: int
 ) -> None:
     """Write the baseline's rows in its own order, `baseline_tokens` times as many tokens."""
     import pyarrow as pa
@@ -299,12 +234,11 @@ def _write_baseline(
     order = ranking(scores, corpus.keys)
     budget = Budget(n_tokens * settings.baseline_tokens, "tokens")
     chosen = order[: take(order, corpus.tokens, budget)]
-    parts = rows.parts(workspace, "corpus")
-    schema = selected_schema(parts)
+    schema = selected_schema(corpus.parts)
     place = np.full(corpus.n_rows, -1, np.int64)
     place[chosen] = np.arange(len(chosen))
     tables, places, start = [], [], 0
-    for part in parts:
+    for part in corpus.parts:
         span = slice(start, start + part.n_rows())
         start = span.stop
         taken = np.flatnonzero(place[span] >= 0)

