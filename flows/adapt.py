@@ -47,8 +47,7 @@ def adapt(recipe: str, run_dir: str, workers: int = 1) -> str:
     _let_library_log()
     folder = Path(run_dir)
     what = recipes.load(Path(recipe))
-    run.check_inputs(what.workspace(folder))
-    with run.hold(folder), _stage_table(what.name, folder) as add:
+    with run.begin(what, folder), _stage_table(what.name, folder) as add:
         for stage in what.settings:
             named = do_stage.with_options(task_run_name=stage)
             state = named(stage, recipe, run_dir, str(workers), return_state=True)

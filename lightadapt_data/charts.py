@@ -157,9 +157,7 @@ class _Scale:
         return self.start + share * (self.end - self.start)
 
 
-def _axes(
-    x: _Scale, y: _Scale, height: int, top: int, x_label: str, y_label: str
-) -> list[str]:
+def _axes(x: _Scale, y: _Scale, height: int, top: int, x_label: str, y_label: str) -> list[str]:
     parts = _x_axis(x, height, top, x_label)
     for tick in ticks(y.low, y.high, 5):
         at = y(tick)
@@ -197,7 +195,9 @@ def _mark(number: int, x: float, y: float) -> str:
         return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>'
     if number % 4 == 1:
         return f'<rect x="{x - 4:.1f}" y="{y - 4:.1f}" width="8" height="8"/>'
-    corners = ((0, -5.5), (5, 4), (-5, 4)) if number % 4 == 2 else ((0, -6), (5, 0), (0, 6), (-5, 0))
+    corners = (
+        ((0, -5.5), (5, 4), (-5, 4)) if number % 4 == 2 else ((0, -6), (5, 0), (0, 6), (-5, 0))
+    )
     return f'<polygon points="{" ".join(f"{x + a:.1f},{y + b:.1f}" for a, b in corners)}"/>'
 
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lightadapt_data import __version__, recipe, run, stages
+from lightadapt_data import __version__, recipe, run, stages, status
 from lightadapt_data.errors import InputError, LightadaptError, RecipeError
 from lightadapt_data.shards import Workspace
 
@@ -149,7 +149,7 @@ def _run(arguments: argparse.Namespace, what: recipe.Recipe, folder: Path) -> in
         raise RecipeError(f"--workers {arguments.workers}: allowed: a whole number from 1")
     with _progress(arguments.quiet) as on_shard:
         reports = run.run_stages(what, folder, arguments.workers, on_shard)
-    summary = run.summary(what.workspace(folder), reports)
+    summary = status.summary(what.workspace(folder), reports)
     if arguments.json:
         print(json.dumps(summary))
     if not arguments.quiet:
@@ -168,7 +168,7 @@ def _do_check(arguments: argparse.Namespace) -> int:
 
 def _do_plan(arguments: argparse.Namespace) -> int:
     what = recipe.load(arguments.recipe, _overrides(arguments))
-    entries = run.plan(what.workspace(_out(arguments)))
+    entries = status.plan(what.workspace(_out(arguments)))
     if arguments.json:
         print(json.dumps(entries))
         return 0

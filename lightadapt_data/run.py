@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from lightadapt_data import __version__, recipe, shards, stages
 from lightadapt_data.engines import local
@@ -73,11 +72,23 @@ def run_stages(
         HeldError: another live run holds the folder.
         LightadaptError: as the stages raise it; finished shards stay, nothing else does.
     """
+    with begin(what, folder) as workspace:
+        return [run_stage(workspace, name, workers, on_shard) for name in what.settings]
+
+
+@contextmanager
+def begin(what: recipe.Recipe, folder: Path) -> Iterator[Workspace]:
+    """Check the inputs, hold the folder, save the recipe there, and yield the stages' view of it.
+
+    Raises:
+        HeldError: another live run holds the folder.
+        InputError: a file or model that the recipe names cannot be used; nothing was written.
+    """
     workspace = what.workspace(folder)
     check_inputs(workspace)
     with hold(folder):
         shards.write_text(folder / "work" / "recipe.json", recipe.saved_text(what))
-        return [run_stage(workspace, name, workers, on_shard) for name in what.settings]
+        yield workspace
 
 
 def check_inputs(workspace: Workspace) -> None:
@@ -103,14 +114,14 @@ def run_stage(
     shards.remove_leftovers(stage_folder)
     plan = prepare(workspace, name)
     _work_off(workspace, plan, 1 if getattr(module, "USES_ALL_CORES", False) else workers, on_shard)
-    result_key, is_result_reused = None, True
+    key, is_result_reused = None, True
     if hasattr(module, "run"):
-        result_key = _result_key(workspace, name, plan.shards)
-        is_result_reused = shards.read_done(stage_folder / result_key) is not None
+        key = result_key(workspace, name, plan.shards)
+        is_result_reused = shards.read_done(stage_folder / key) is not None
         if not is_result_reused:
             _write_manifest(workspace, name, plan, None)  # `run` reads its own shards
-            _do_result(workspace, name, stage_folder / result_key)
-    _write_manifest(workspace, name, plan, result_key)
+            _do_result(workspace, name, stage_folder / key)
+    _write_manifest(workspace, name, plan, key)
     deliver = getattr(module, "deliver", None)
     if deliver is not None:
         deliver(workspace)
@@ -140,11 +151,11 @@ def prepare(workspace: Workspace, name: str) -> Plan:
     material |= {"stage": name, "version": module.VERSION}
     keyed = []
     for shard in module.shards(settings, workspace):
-        key = shards.digest_of({**material, "shard": shard.name, "reads": dict(shard.reads)})
-        keyed.append((shard, key))
+        keyed.append((shard, shards.digest_of({**material, "reads": dict(shard.reads)})))
     folder = workspace.folder / "work" / name
-    todo = [shard for shard, key in keyed if shards.read_done(folder / key) is None]
-    return Plan(name, tuple(keyed), tuple(todo))
+    # Two shards that read the same have the same key, and are done once.
+    todo = {key: shard for shard, key in keyed if shards.read_done(folder / key) is None}
+    return Plan(name, tuple(keyed), tuple(todo.values()))
 
 
 def do(workspace: Workspace, name: str, keys: Mapping[str, str], shard: Shard) -> Counts:
@@ -181,7 +192,8 @@ def _do_result(workspace: Workspace, name: str, folder: Path) -> None:
     _note(workspace, name, RESULT, counts, time.monotonic() - started)
 
 
-def _result_key(workspace: Workspace, name: str, keyed: tuple[tuple[Shard, str], ...]) -> str:
+def result_key(workspace: Workspace, name: str, keyed: tuple[tuple[Shard, str], ...]) -> str:
+    """Return the key of what a stage's `run` makes from its shards and the stages it reads."""
     module = stages.load(name)
     settings = workspace.settings[name]
     inputs = {other: workspace.digest(other) for other in read_stages(workspace, name)}
@@ -281,72 +293,3 @@ def hold(folder: Path) -> Iterator[None]:
         file.write(f"process {os.getpid()}")
         file.flush()
         yield
-
-
-def plan(workspace: Workspace) -> list[dict[str, Any]]:
-    """Return, per stage, how many shards are done and left, and the seconds that they may take."""
-    entries: list[dict[str, Any]] = []
-    past = past_seconds(workspace.folder)
-    waits_for = ""
-    for name in workspace.settings:
-        entry: dict[str, Any] = {"stage": name, "done": 0, "todo": 0, "seconds": None, "note": ""}
-        entries.append(entry)
-        if waits_for:
-            entry["note"] = f"known once {waits_for} is done"
-            continue
-        module = stages.load(name)
-        made = prepare(workspace, name)
-        entry["todo"] = len(made.todo)
-        entry["done"] = len(made.shards) - len(made.todo)
-        if hasattr(module, "run"):
-            key = _result_key(workspace, name, made.shards)
-            is_done = shards.read_done(workspace.folder / "work" / name / key) is not None
-            entry["done" if is_done else "todo"] += 1
-        if entry["todo"]:
-            waits_for = name
-            if name in past:
-                seconds, n_shards = past[name]
-                entry["seconds"] = seconds / n_shards * entry["todo"]
-    return entries
-
-
-def summary(workspace: Workspace, reports: list[StageReport]) -> dict[str, Any]:
-    """Return what a run did as JSON values: stages, headline, files."""
-    files = {}
-    for name in ("data", "ledger", "report.html", "publish"):
-        if (workspace.folder / name).exists():
-            files[name] = str(workspace.folder / name)
-    headline = []
-    for report in reports:
-        headlines = getattr(stages.load(report.stage), "headline", None)
-        if headlines is not None:
-            headline += headlines(workspace)
-    return {
-        "folder": str(workspace.folder),
-        "stages": [
-            {
-                "stage": report.stage,
-                "rows_in": report.rows_in,
-                "rows_out": report.rows_out,
-                "seconds": round(report.seconds, 2),
-                "shards": report.n_shards,
-                "reused": report.n_reused,
-                "counts": dict(report.counts),
-            }
-            for report in reports
-        ],
-        "headline": headline,
-        "files": files,
-    }
-
-
-def past_seconds(folder: Path) -> dict[str, tuple[float, int]]:
-    """Return (seconds, shards) spent per stage in past runs of this folder, for estimates."""
-    spent: dict[str, tuple[float, int]] = {}
-    path = folder / "work" / "events.jsonl"
-    if path.exists():
-        for line in path.read_text("utf-8").splitlines():
-            event: dict[str, Any] = json.loads(line)
-            seconds, n_shards = spent.get(event["stage"], (0.0, 0))
-            spent[event["stage"]] = (seconds + event["seconds"], n_shards + 1)
-    return spent

@@ -58,9 +58,7 @@ def read(workspace: Workspace) -> Selection | None:
     )
 
 
-def score_counts(
-    selection: Selection, bins: int
-) -> tuple[list[float], list[int], list[int]]:
+def score_counts(selection: Selection, bins: int) -> tuple[list[float], list[int], list[int]]:
     """Return the borders of `bins` equal bins, and each bin's kept and dropped rows."""
     low, high = float(selection.scores.min()), float(selection.scores.max())
     if low == high:

@@ -184,7 +184,11 @@ def _unknown(workspace: Workspace, folder: Path, row_id: str) -> str:
     n_rows = sum(pq.read_metadata(path).num_rows for path in paths)
     near = ""
     if n_rows <= NEAR_IDS:
-        ids = [row_id for path in paths for row_id in pq.read_table(path, columns=["id"])["id"].to_pylist()]
+        ids = [
+            row_id
+            for path in paths
+            for row_id in pq.read_table(path, columns=["id"])["id"].to_pylist()
+        ]
         close = difflib.get_close_matches(row_id, ids, n=1, cutoff=0.8)
         near = f"; did you mean '{close[0]}'?" if close else ""
     return (

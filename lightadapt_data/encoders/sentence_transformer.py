@@ -2,8 +2,8 @@
 
 Models that are a plain transformer with mean or [CLS] pooling run on our own forward pass: texts of
 like token count share a batch, so hardly anything is padded, and bf16 is used where the processor
-has it and a check at load time shows that it changes no vector noticeably. All other models run through
-`SentenceTransformer.encode`.
+is fast at it and a check at load time shows that it changes no vector noticeably. All other models
+run through `SentenceTransformer.encode`.
 
 Source: Reimers and Gurevych 2019, arXiv 1908.10084, section 3 (mean pooling over tokens)
 """

@@ -12,6 +12,8 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 class MeanPoolingClassifier(nn.Module):
     """An encoder, the mean over the tokens that the mask shows, dropout, one linear layer."""
 
+    is_gradient_checkpointing = False  # PEFT takes a missing one for True
+
     def __init__(self, encoder: Any, n_labels: int, dropout: float) -> None:
         super().__init__()
         self.config = encoder.config  # PEFT reads the model's family here

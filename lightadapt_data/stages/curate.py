@@ -101,13 +101,13 @@ def _all_rows(workspace: Workspace) -> Iterator[dict[str, Any]]:
     """Yield task rows, augmented rows, and selected rows (with the labels that augment gave)."""
     for row in rows.read_role(workspace, "task"):
         yield _row(row, origin="seed", method="", parent_id=None, score=None)
-    has_labelled = False
+    is_labelled = False
     for done in workspace.shards("augment") if workspace.has("augment") else []:
+        is_labelled |= done.args["origin"] == "selected"
         for row in rows.read_rows([done.file("accepted.parquet")]):
-            has_labelled |= row["origin"] == "selected"
             yield _row(row)
     result = workspace.result("select") if workspace.has("select") else None
-    if result is not None and not has_labelled:
+    if result is not None and not is_labelled:
         for row in rows.read_rows(sorted(result.folder.glob("selected-*.parquet"))):
             yield _row(row)
 

@@ -19,7 +19,7 @@ from lightadapt_data.stages import embed
 from lightadapt_data.vectors import Floats, StoredVectors
 
 if TYPE_CHECKING:
-    import faiss
+    pass
 
 logger = logging.getLogger(__name__)
 

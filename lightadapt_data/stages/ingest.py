@@ -9,17 +9,17 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-import xxhash
 from pydantic import Field
 
 from lightadapt_data import methods, rows
 from lightadapt_data.config import StageConfig
-from lightadapt_data.errors import InputError, allowed
+from lightadapt_data.errors import InputError
+from lightadapt_data.raw_rows import as_table, fault, finished
 from lightadapt_data.readers import BadRow, Source
 from lightadapt_data.shards import (
     Counts,
@@ -31,9 +31,6 @@ from lightadapt_data.shards import (
     write_parquet,
 )
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 logger = logging.getLogger(__name__)
 
 VERSION = 1
@@ -43,7 +40,6 @@ PATH_FIELDS = ("corpus", "target", "task")
 SHARD_BYTES = 16 << 20
 LEAST_ROWS = 16
 """Rows from which a file has a part of its own; smaller ones share [rows]."""
-RESERVED = ("id", "n_tokens", "source", *rows.PROVENANCE)
 
 
 class Settings(StageConfig):
@@ -119,7 +115,7 @@ def run_shard(settings: Settings, workspace: Workspace, shard: Shard, out: Path)
         _rows_of_file(settings, workspace, role, entry, quarantine) for entry in shard.args["files"]
     )
     for number, batch in enumerate(_batches(files)):
-        table = _table(batch)
+        table = as_table(batch)
         write_parquet(out / f"rows-{number:05d}.parquet", [table], table.schema)
         keys = np.array([rows.key_of(row["id"]) for row in batch], np.uint64)
         tokens = np.array([row["n_tokens"] for row in batch], np.int32)
@@ -129,7 +125,7 @@ def run_shard(settings: Settings, workspace: Workspace, shard: Shard, out: Path)
         if role == "corpus":
             counts["tokens"] += int(tokens.sum())
     if quarantine:
-        table = _table(quarantine)
+        table = as_table(quarantine)
         write_parquet(out / "quarantine.parquet", [table], table.schema)
         logger.warning(
             "%s: %d rows quarantined; the first: %s row %s: %s",
@@ -216,14 +212,14 @@ def _rows_of_file(
     n_good, n_bad_before = 0, len(quarantine)
     found = module.read(Source(name, Path(path), 0, extra=extra), options)
     for number, raw in enumerate(found, start=1):
-        bad = raw if isinstance(raw, BadRow) else _fault(settings, role, raw, number, path)
+        bad = raw if isinstance(raw, BadRow) else fault(settings, role, raw, number, path)
         if bad is not None:
             quarantine.append(
                 {"file": name, "where": bad.where, "reason": bad.reason, "raw": bad.raw[:500]}
             )
             continue
         n_good += 1
-        yield _finished(settings, workspace, role, raw, name, seen)
+        yield finished(settings, workspace.seed, role, raw, name, seen)
     n_bad = len(quarantine) - n_bad_before
     if n_bad > n_good and reader == "files":
         first = quarantine[n_bad_before]
@@ -232,109 +228,6 @@ def _rows_of_file(
             f"{first['where']}: {first['reason']}; the file must be UTF-8 text of the kind that "
             "its name says"
         )
-
-
-def _fault(
-    settings: Settings, role: str, row: dict[str, Any], number: int, path: str
-) -> BadRow | None:
-    """Return what is wrong with a row that was read, or None.
-
-    Raises:
-        InputError: the text column is not there at all.
-    """
-    column = settings.text_column
-    if column not in row:
-        columns = [name for name in row if isinstance(name, str)]
-        if number == 1:
-            raise InputError(
-                f"{path}: no column '{column}'; {allowed(column, columns)}; "
-                "name the right one with --text-column"
-            )
-        return BadRow(str(number), f"no column '{column}'", str(row))
-    text = row[column]
-    if not isinstance(text, str) or not text.strip():
-        kind = (
-            "empty" if text is None or text == "" or isinstance(text, str) else type(text).__name__
-        )
-        return BadRow(str(number), f"column '{column}' is {kind}, not text", str(row))
-    if role == "task" and "split" in row and row["split"] not in rows.SPLITS:
-        names = ", ".join(rows.SPLITS)
-        return BadRow(str(number), f"split is {row['split']!r}; allowed: {names}", str(row))
-    return None
-
-
-def _finished(
-    settings: Settings,
-    workspace: Workspace,
-    role: str,
-    raw: dict[str, Any],
-    name: str,
-    seen: Counter[str],
-) -> dict[str, Any]:
-    """Return a row with `id, text, n_tokens, source` before the input's own columns."""
-    text = raw[settings.text_column]
-    own = raw.get("id")
-    if settings.ids == "column" and own is not None and str(own):
-        row_id = str(own)
-    else:
-        row_id = xxhash.xxh3_128_hexdigest(f"{role}|{name}|{text}".encode())[:20]
-    seen[row_id] += 1
-    if seen[row_id] > 1:  # the same id or the same text once more in this file
-        row_id = f"{row_id}#{seen[row_id]}"
-    source = raw.get("source")
-    row = {
-        "id": row_id,
-        "text": text,
-        "n_tokens": rows.count_tokens(text),
-        "source": name if source is None else str(source),
-    }
-    if role == "task":
-        label = raw.get(settings.label_column)
-        row["label"] = None if label is None else str(label)
-        row["split"] = raw.get("split") or _split(settings, workspace, name, row_id)
-    for key, value in raw.items():
-        if key not in row:
-            row[f"input_{key}" if key in RESERVED else key] = value
-    if "id" in raw and row_id != str(raw["id"]):
-        row["input_id"] = str(raw["id"])
-    return row
-
-
-def _split(settings: Settings, workspace: Workspace, name: str, row_id: str) -> str:
-    """Return the split that the file's name says, else one drawn from the row's id."""
-    stem = Path(name).name.lower()
-    for word, split in (("train", "train"), ("valid", "validation"), ("dev", "validation")):
-        if word in stem:
-            return split
-    if "test" in stem:
-        return "test"
-    draw = xxhash.xxh3_64_intdigest(f"{workspace.seed}|split|{row_id}".encode()) / 2**64
-    if draw < settings.test_share:
-        return "test"
-    return "validation" if draw < settings.test_share + settings.validation_share else "train"
-
-
-def _table(batch: Sequence[dict[str, Any]]) -> pa.Table:
-    """Return rows as a table; a column whose values fit no single type becomes JSON text."""
-    import pyarrow as pa
-
-    names = dict.fromkeys(name for row in batch for name in row)
-    columns = {}
-    for name in names:
-        values = [row.get(name) for row in batch]
-        try:
-            columns[name] = pa.array(values)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-            columns[name] = pa.array([_as_text(value) for value in values], pa.string())
-        if columns[name].type == pa.null():
-            columns[name] = pa.nulls(len(values), pa.string())
-    return pa.table(columns)
-
-
-def _as_text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _check_ids(workspace: Workspace) -> None:
@@ -354,7 +247,7 @@ def _check_ids(workspace: Workspace) -> None:
     found = []
     for part in parts:
         for index in np.flatnonzero(np.load(part.keys) == twice[0]):
-            row_id = pq.read_table(part.rows, columns=["id"])["id"][int(index)].as_py()
+            row_id = pq.readas_table(part.rows, columns=["id"])["id"][int(index)].as_py()
             found.append(f"'{row_id}' in {part.name}")
     raise InputError(
         f"corpus: {len(twice)} ids stand more than once ({', '.join(found[:2])}); ids must be "

@@ -90,6 +90,7 @@ def shards(settings: Settings, workspace: Workspace) -> list[Shard]:
                 "validation and test": held_out,
                 "labels": digest_of(curated.labels),
                 "model": model,
+                "arm": arm,
                 "seed": str(seed),
             }
             found.append(Shard(f"{arm}-{number}", reads, {"arm": arm, "seed": seed}))

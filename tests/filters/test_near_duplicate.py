@@ -63,7 +63,7 @@ def test_deduplicating_twice_equals_once():
 
 def test_bands_that_would_miss_pairs_are_refused():
     with pytest.raises(
-        ValidationError, match="would miss .* use more bands or fewer rows per band"
+        ValidationError, match=r"would miss .* use more bands or fewer rows per band"
     ):
         Settings(bands=2, rows_per_band=16)
 

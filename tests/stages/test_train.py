@@ -142,7 +142,8 @@ def test_trains_all_arms_and_says_which_wins(base, tmp_path):
 
 def test_best_adapted_adapter_is_delivered_and_labels_texts(base, tmp_path):
     space = workspace(tmp_path, base, steps=30, seeds=1, arms=("adapted",))
-    space.settings["train"].options["bottleneck"] = {"learning_rate": 0.02}
+    space.settings["train"].options["bottleneck"] = {"learning_rate": 0.05}
+    space.settings["train"].options["text_classification"] = {"pooling": "mean"}
     _, results = run(space)
     assert results["adapter"] == "adapted-0"
     names = ["adapter_config.json", "adapter_model.safetensors", "labels.json", "results.json"]

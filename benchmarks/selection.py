@@ -1,0 +1,134 @@
+"""Precision at R of every selector, on a corpus whose domains are known.
+
+For each target, R is the number of corpus rows of the target's domain, planted copies left out.
+Precision at R is the share of true rows among the R best; at R/2 among the R/2 best. No selector
+sees the `domain` column. Targets: the given medical exam questions, and 64 rows each of two
+domains of the corpus that are then taken out of it.
+
+Run: python benchmarks/selection.py [--data ../shared/data] [--out runs/selection]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from lightadapt_data import methods, recipe, rows, run
+from lightadapt_data.budget import ranking
+from lightadapt_data.corpus import Corpus, stored_vectors
+from lightadapt_data.vectors import Floats, uniform
+
+HELD_OUT_DOMAINS = ("legal", "finance")
+TARGET_ROWS = 64
+
+
+def main() -> None:
+    """Print one table: precision at R and R/2 by selector and target."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--out", type=Path, default=Path("runs/selection"))
+    arguments = parser.parse_args()
+    what = recipe.load(
+        None,
+        [
+            ("ingest.corpus", [str(arguments.data / "pool")]),
+            ("ingest.target", [str(arguments.data / "targets" / "medical.jsonl")]),
+        ],
+        ["embed"],
+    )
+    run.run_stages(what, arguments.out.absolute())
+    workspace = what.workspace(arguments.out.absolute())
+    corpus = Corpus(workspace)
+    columns = [
+        pq.read_table(part.rows, columns=["domain", "source"]).to_pylist() for part in corpus.parts
+    ]
+    table = [row for part in columns for row in part]
+    domains = np.array([row["domain"] for row in table])
+    is_copy = np.array([row["source"].endswith(("-copy", "-edited")) for row in table])
+    medical = stored_vectors(workspace, "target").read()
+    print(f"{len(table):,} rows, {platform.processor() or platform.machine()}")
+    print(f"domains: {dict(zip(*np.unique(domains, return_counts=True), strict=True))}")
+    results = []
+    for name in methods.names("selectors"):
+        for target_name, target, view, truth in _targets(corpus, domains, is_copy, medical):
+            started = time.perf_counter()
+            results.append(
+                {"selector": name, "target": target_name, **_measured(name, view, target, truth)}
+            )
+            results[-1]["seconds"] = time.perf_counter() - started
+    _print(results)
+    (arguments.out / "precision.json").write_text(json.dumps(results, indent=1), "utf-8")
+
+
+class View:
+    """The corpus without the rows that serve as target, and without planted copies."""
+
+    def __init__(self, corpus: Corpus, vectors: Floats, kept: NDArray[np.int64]) -> None:
+        self.dim = corpus.dim
+        self.n_rows = len(kept)
+        self.keys = corpus.keys[kept]
+        self._corpus, self._vectors, self._kept = corpus, vectors, kept
+
+    def mean(self) -> Floats:
+        """Return the mean vector."""
+        return np.asarray(self._vectors[self._kept].mean(axis=0), np.float32)
+
+    def blocks(self) -> Iterator[tuple[int, Floats]]:
+        """Yield (index of the first row, vectors)."""
+        for start in range(0, self.n_rows, 16_384):
+            yield start, self._vectors[self._kept[start : start + 16_384]]
+
+    def column(self, name: str) -> NDArray[np.int32]:
+        """Return a column as codes."""
+        return self._corpus.column(name)[self._kept]
+
+
+def _targets(
+    corpus: Corpus, domains: NDArray[Any], is_copy: NDArray[np.bool_], medical: Floats
+) -> Iterator[tuple[str, Floats, View, NDArray[np.bool_]]]:
+    """Yield (name, target vectors, corpus without copies and target rows, true rows)."""
+    vectors = np.concatenate([block for _, block in corpus.blocks()])
+    whole = np.flatnonzero(~is_copy)
+    yield "medical", medical, View(corpus, vectors, whole), domains[whole] == "medical"
+    for domain in HELD_OUT_DOMAINS:
+        members = np.flatnonzero((domains == domain) & ~is_copy)
+        if not len(members):
+            continue
+        drawn = members[np.argsort(uniform(corpus.keys[members], 0))[:TARGET_ROWS]]
+        kept = np.setdiff1d(whole, drawn)
+        yield domain, vectors[drawn], View(corpus, vectors, kept), domains[kept] == domain
+
+
+def _measured(name: str, view: View, target: Floats, truth: NDArray[np.bool_]) -> dict[str, float]:
+    module, settings = methods.chosen("selectors", name, {})
+    scores = module.score(view, target, settings, 0)
+    order = ranking(scores.score, view.keys)
+    n_true = int(truth.sum())
+    return {
+        "at_R": float(truth[order[:n_true]].mean()),
+        "at_R_half": float(truth[order[: n_true // 2]].mean()),
+        "R": n_true,
+    }
+
+
+def _print(results: list[dict[str, Any]]) -> None:
+    targets = list(dict.fromkeys(result["target"] for result in results))
+    print(f"{'precision at R':<18}" + "".join(f"{name:>12}" for name in (*targets, "mean", "R/2")))
+    for name in dict.fromkeys(result["selector"] for result in results):
+        mine = [result for result in results if result["selector"] == name]
+        values = [result["at_R"] for result in mine]
+        values += [float(np.mean(values)), float(np.mean([r["at_R_half"] for r in mine]))]
+        print(f"{name:<18}" + "".join(f"{value:>12.3f}" for value in values))
+
+
+if __name__ == "__main__":
+    main()
