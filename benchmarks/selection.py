@@ -22,12 +22,12 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from lightadapt_data import methods, recipe, rows, run
+from lightadapt_data import methods, recipe, run
 from lightadapt_data.budget import ranking
 from lightadapt_data.corpus import Corpus, stored_vectors
 from lightadapt_data.vectors import Floats, uniform
 
-HELD_OUT_DOMAINS = ("legal", "finance")
+HELD_OUT_DOMAINS = ("finance", "privacy-policy")
 TARGET_ROWS = 64
 
 

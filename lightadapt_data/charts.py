@@ -98,27 +98,31 @@ def lines(
     return _svg(parts, height, summary)
 
 
-def dots(values: Mapping[str, Sequence[float]], x_label: str, line: tuple[str, float]) -> str:
-    """Return one row of marks per group with a bar at its mean, and one line across for reference.
+def dots(
+    values: Mapping[str, Sequence[float]], x_label: str, line: tuple[str, float] | None
+) -> str:
+    """Return one row of marks per group with a bar at its mean, and a line across for reference.
 
     Args:
         values: numbers by group.
         x_label: what they are.
-        line: name and value of the reference.
+        line: name and value of the reference, if there is one.
     """
     top, step = 30, 40
     height = top + step * len(values) + BOTTOM
-    numbers = [line[1], *(value for found in values.values() for value in found)]
+    numbers = [value for found in values.values() for value in found]
+    numbers += [line[1]] if line else []
     margin = (max(numbers) - min(numbers)) * 0.08 or 0.05
     x = _Scale(min(numbers) - margin, max(numbers) + margin, 150, WIDTH - RIGHT)
     parts = _x_axis(x, height, top, x_label)
-    at = x(line[1])
-    side = "end" if at > WIDTH * 0.6 else "start"
-    parts.append(
-        f'<line class="reference" x1="{at:.1f}" x2="{at:.1f}" y1="{top - 6}" '
-        f'y2="{height - BOTTOM}"/><text x="{at:.1f}" y="{top - 12}" text-anchor="{side}">'
-        f"{escape(line[0])}</text>"
-    )
+    if line:
+        at = x(line[1])
+        side = "end" if at > WIDTH * 0.6 else "start"
+        parts.append(
+            f'<line class="reference" x1="{at:.1f}" x2="{at:.1f}" y1="{top - 6}" '
+            f'y2="{height - BOTTOM}"/><text x="{at:.1f}" y="{top - 12}" text-anchor="{side}">'
+            f"{escape(line[0])}</text>"
+        )
     for number, (group, found) in enumerate(values.items()):
         middle = top + step * (number + 0.5)
         mean = sum(found) / len(found)
@@ -140,7 +144,7 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     if not raw > 0:
         return [low]
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)
+    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * 0.999)
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return [number * step for number in range(first, last + 1)]

@@ -175,7 +175,7 @@ def _n_ranked(workspace: Workspace) -> int:
 
 
 def _unknown(workspace: Workspace, folder: Path, row_id: str) -> str:
-    """Return what to say of an id that is not in the ledger, with the nearest one if that is quick."""
+    """Return what to say of an id that is not in the ledger."""
     import pyarrow.parquet as pq
 
     paths = sorted(folder.glob("*.parquet"))

@@ -43,12 +43,13 @@ class TrainingSettings(Config):
     """Share of the steps in which the learning rate rises; after that it falls to 0 [ratio]."""
     weight_decay: float = Field(default=0.01, ge=0)
     """AdamW's weight decay on matrices [per step, times the learning rate]."""
-    evaluations: int = Field(default=4, ge=1)
+    evaluations: int = Field(default=3, ge=1)
     """How often dev is evaluated, at equal distances, the last time after the last step [times]."""
     dropout: bool = False
     """Use the model's dropout; without it training is faster and, over few steps, better."""
     mixed_precision: bool = False
-    """Compute in bfloat16 where the processor or GPU has it; else nothing changes."""
+    """Compute in bfloat16 where the processor or GPU has it; else nothing changes. On processors
+    without AMX it was slower."""
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ class ToyCorpus:
         return self._groups
 
 
-TEXTS = [f"the {a} of a {b} number {i}" for i, (a, b) in enumerate(zip("abcdefghij", "klmnopqrst", strict=True))]
+TEXTS = [f"the {'abcdefghij'[i]} of a {'klmnopqrst'[i]} number {i}" for i in range(10)]
 TARGET = encode(["the a of a k", "the b of a l"])
 
 

@@ -40,8 +40,6 @@ SKIPPED_FOLDERS = frozenset(
 )
 PIECE_BYTES = 40_000
 """Bytes of RECORD that make one piece [bytes]."""
-MAX_FILE_BYTES = 120_000
-"""Larger files are left out: they are mostly code, and parsing them is most of the time [bytes]."""
 
 
 class Settings(Config):
@@ -49,10 +47,12 @@ class Settings(Config):
 
     min_words: int = Field(default=14, ge=1)
     """Shorter docstrings are left out [words]."""
-    max_words: int = Field(default=70, ge=1)
+    max_words: int = Field(default=60, ge=1)
     """Longer prose is cut after the last sentence that fits [words]."""
-    max_per_module: int = Field(default=5, ge=1)
+    max_per_module: int = Field(default=4, ge=1)
     """Rows taken from one file at most, in the order of the file [rows]."""
+    max_file_bytes: int = Field(default=60_000, ge=1)
+    """Larger files are left out: mostly code, and parsing them is most of the time [bytes]."""
 
 
 def sources(paths: Sequence[str], settings: Settings) -> list[Source]:
@@ -80,7 +80,7 @@ def sources(paths: Sequence[str], settings: Settings) -> list[Source]:
 
 def read(source: Source, settings: Settings) -> Iterator[dict[str, Any] | BadRow]:
     """Yield the rows of one piece of a package."""
-    for path, relative in _files(source):
+    for path, relative in _files(source, settings.max_file_bytes):
         try:
             data = path.read_bytes()
             with warnings.catch_warnings():
@@ -153,7 +153,7 @@ def _pieces(package: str, path: Path, record_bytes: int, signature: str) -> Iter
         yield Source(f"{package}#{piece}", path, size, signature, extra)
 
 
-def _files(source: Source) -> Iterator[tuple[Path, str]]:
+def _files(source: Source, max_bytes: int) -> Iterator[tuple[Path, str]]:
     """Yield (path, name within the package's root) of the Python files of a piece, sorted."""
     if source.path.is_dir():
         root = source.path
@@ -166,7 +166,7 @@ def _files(source: Source) -> Iterator[tuple[Path, str]]:
         piece = zlib.crc32(name.encode()) % source.extra["n_pieces"]
         if piece == source.extra["piece"] and _is_wanted(name):
             path = root / name
-            if path.exists() and path.stat().st_size <= MAX_FILE_BYTES:
+            if path.exists() and path.stat().st_size <= max_bytes:
                 yield path, name
 
 

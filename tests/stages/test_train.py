@@ -37,7 +37,8 @@ def base(tmp_path_factory):
     )
     model = transformers.BertModel(config)
     for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.3)
+        if parameter.ndim > 1:
+            nn.init.normal_(parameter, std=0.3)
     model.save_pretrained(folder)
     core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, "[UNK]"))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
