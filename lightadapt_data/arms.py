@@ -106,6 +106,17 @@ def rows_of_arms(curated: Curated, wanted: Sequence[str]) -> dict[str, ArmRows]:
     return found
 
 
+def repeated(rows: Sequence[Row], seed_share: float) -> list[Row]:
+    """Return the rows, those of origin "seed" as often as it takes to make their share."""
+    seed = [row for row in rows if row["origin"] == "seed"]
+    n_added = len(rows) - len(seed)
+    if not seed or not n_added:
+        return list(rows)
+    wanted = n_added * seed_share / (1 - seed_share)
+    times = max(1, round(wanted / len(seed)))
+    return [*rows, *(seed * (times - 1))]
+
+
 def rows_digest(rows: Sequence[Row]) -> str:
     """Return what names all of the rows that training reads, and their order."""
     return digest_of([[row["id"], row["text"], str(row["label"]), row["n_tokens"]] for row in rows])

@@ -12,7 +12,7 @@ from html import escape
 
 WIDTH = 720
 """Units of the drawing, not pixels: the page scales it."""
-LEFT, RIGHT, BOTTOM = 64, 16, 46
+LEFT, RIGHT, BOTTOM = 84, 16, 50
 DASHES = ("", "7 4", "2 3", "9 3 2 3")
 
 
@@ -113,7 +113,7 @@ def dots(
     numbers = [value for found in values.values() for value in found]
     numbers += [line[1]] if line else []
     margin = (max(numbers) - min(numbers)) * 0.08 or 0.05
-    x = _Scale(min(numbers) - margin, max(numbers) + margin, 150, WIDTH - RIGHT)
+    x = _Scale(min(numbers) - margin, max(numbers) + margin, 190, WIDTH - RIGHT)
     parts = _x_axis(x, height, top, x_label)
     if line:
         at = x(line[1])
@@ -127,7 +127,7 @@ def dots(
         middle = top + step * (number + 0.5)
         mean = sum(found) / len(found)
         parts.append(
-            f'<text x="140" y="{middle + 5:.1f}" text-anchor="end">{escape(group)}</text>'
+            f'<text x="176" y="{middle + 5:.1f}" text-anchor="end">{escape(group)}</text>'
             f'<g class="series-{number % 4}">'
             f'<line class="mean" x1="{x(mean):.1f}" x2="{x(mean):.1f}" y1="{middle - 12:.1f}" '
             f'y2="{middle + 12:.1f}"/>{"".join(_mark(number, x(v), middle) for v in found)}</g>'
@@ -171,7 +171,7 @@ def _axes(x: _Scale, y: _Scale, height: int, top: int, x_label: str, y_label: st
         )
     middle = (top + height - BOTTOM) / 2
     parts.append(
-        f'<text class="axis-label" transform="translate(14 {middle:.0f}) rotate(-90)" '
+        f'<text class="axis-label" transform="translate(16 {middle:.0f}) rotate(-90)" '
         f'text-anchor="middle">{escape(y_label)}</text>'
     )
     return parts
@@ -184,7 +184,7 @@ def _x_axis(x: _Scale, height: int, top: int, label: str) -> list[str]:
         at = x(tick)
         parts.append(
             f'<line class="axis" x1="{at:.1f}" x2="{at:.1f}" y1="{floor}" y2="{floor + 4}"/>'
-            f'<text x="{at:.1f}" y="{floor + 18}" text-anchor="middle">{_number(tick)}</text>'
+            f'<text x="{at:.1f}" y="{floor + 20}" text-anchor="middle">{_number(tick)}</text>'
         )
     parts.append(
         f'<text class="axis-label" x="{(x.start + x.end) / 2:.0f}" y="{height - 6}" '

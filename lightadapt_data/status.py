@@ -43,11 +43,8 @@ def summary(workspace: Workspace, reports: list[run.StageReport]) -> dict[str, A
     for name in ("data", "ledger", "report.html", "publish"):
         if (workspace.folder / name).exists():
             files[name] = str(workspace.folder / name)
-    headline = []
-    for report in reports:
-        headlines = getattr(stages.load(report.stage), "headline", None)
-        if headlines is not None:
-            headline += headlines(workspace)
+    is_reported = any(report.stage == "report" for report in reports)
+    headline = stages.load("report").headline(workspace) if is_reported else []
     return {
         "folder": str(workspace.folder),
         "stages": [

@@ -58,6 +58,8 @@ class Job:
 
     build: Callable[[], Built]
     """Gives a fresh model; called twice."""
+    start_head: Callable[[Any], None]
+    """Gives the fresh model's head its start weights; may leave them random."""
     task: ModuleType
     adapter: ModuleType
     adapter_settings: Any
@@ -104,6 +106,7 @@ def train(job: Job, settings: TrainingSettings, folder: Path) -> Result:
     with torch.random.fork_rng():
         torch.manual_seed(job.seed)
         built = job.build()
+        job.start_head(built.network)
         model = job.adapter.attach(built.network, job.adapter_settings, built.head_modules)
         model.to(_device())
         dev_curve, loss_curve, best_step = _fit(model, job, settings)

@@ -25,12 +25,16 @@ class MeanPoolingClassifier(nn.Module):
         self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None = None, **kwargs: Any
     ) -> SequenceClassifierOutput:
         """Return logits, float [rows, labels], and the mean cross-entropy when labels are given."""
-        output = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
-        hidden = output.last_hidden_state
-        mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
-        pooled = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
+        pooled = self.pooled(input_ids, attention_mask, **kwargs)
         logits = self.classifier(self.dropout(pooled))
         loss = None
         if labels is not None:
             loss = torch.nn.functional.cross_entropy(logits.float(), labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)
+
+    def pooled(self, input_ids: Tensor, attention_mask: Tensor, **kwargs: Any) -> Tensor:
+        """Return the feature that the classifier stands on, float [rows, width]."""
+        output = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
+        hidden = output.last_hidden_state
+        mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
+        return (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from lightadapt_data import ledger, methods, rows
 from lightadapt_data.config import StageConfig
 from lightadapt_data.errors import InputError
@@ -38,6 +40,8 @@ class Settings(StageConfig):
 
     filters: tuple[str, ...] = ("exact_duplicate", "near_duplicate")
     """Names of files in lightadapt_data/filters/, in the order in which they work."""
+    label_ratio: float = Field(default=2.0, ge=1)
+    """Selected rows of one label, at most this many times those of the rarest label [ratio]."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,9 @@ def run(settings: Settings, workspace: Workspace, out: Path) -> Counts:
     kept = [row for row in everything if row["origin"] != "baseline"]
     n_in = len(kept)
     kept, drops = _filter(settings, kept)
+    kept, too_many = _balance(kept, settings.label_ratio)
+    drops += too_many
+    baseline, _ = _balance(baseline, settings.label_ratio)
     held_out = {row["text"] for row in kept if row["split"] != "train"}
     baseline = [row for row in baseline if row["text"] not in held_out]
     counts: Counter[str] = Counter(rows_in=n_in, rows_out=len(kept), dropped=len(drops))
@@ -144,6 +151,33 @@ def _filter(
         drops += [Drop(row, "its parent was dropped", row["parent_id"]) for row in orphans]
         kept = [row for row in kept if row["parent_id"] not in gone]
     return kept, drops
+
+
+def _balance(
+    members: list[dict[str, Any]], ratio: float
+) -> tuple[list[dict[str, Any]], list[Drop]]:
+    """Return the rows without those that give one label far more corpus rows than another.
+
+    The first rows of a label stay: `members` come in the order of who is kept first. Labels that
+    a teacher gave would otherwise drown the classes that the corpus speaks of less.
+    """
+    counts = Counter(row["label"] for row in members if _is_labelled_corpus_row(row))
+    most = int(ratio * min(counts.values(), default=0))
+    kept, drops = [], []
+    seen: Counter[str] = Counter()
+    for row in members:
+        if _is_labelled_corpus_row(row):
+            seen[row["label"]] += 1
+            if seen[row["label"]] > most:
+                reason = f"label_ratio: {most} rows of '{row['label']}' with better scores are kept"
+                drops.append(Drop(row, reason, None))
+                continue
+        kept.append(row)
+    return kept, drops
+
+
+def _is_labelled_corpus_row(row: dict[str, Any]) -> bool:
+    return row["origin"] in ("selected", "baseline") and row["label"] is not None
 
 
 def _table(members: Sequence[dict[str, Any]]) -> pa.Table:

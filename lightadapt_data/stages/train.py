@@ -20,10 +20,16 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from lightadapt_data import methods, model_files, training
+from lightadapt_data import comparison, methods, model_files, training
 from lightadapt_data import shards as store
-from lightadapt_data.arms import ARMS, n_tokens_of, read_curated, rows_digest, rows_of_arms
-from lightadapt_data.comparison import headline, summary
+from lightadapt_data.arms import (
+    ARMS,
+    n_tokens_of,
+    read_curated,
+    repeated,
+    rows_digest,
+    rows_of_arms,
+)
 from lightadapt_data.errors import InputError
 from lightadapt_data.shards import Counts, Done, Shard, Workspace, digest_of
 
@@ -47,6 +53,9 @@ class Settings(training.TrainingSettings):
     """Model that stays frozen: a folder, an installed package, or a Hub id."""
     arms: tuple[Arm, ...] = Field(default=("seed", "adapted", "balanced_random"), min_length=1)
     """What is compared; an arm without rows of its own is left out."""
+    seed_share: float = Field(default=0.7, ge=0, lt=1)
+    """Seed rows are repeated until they make this share of an epoch: they are the ones that a
+    person labelled [ratio]."""
     seeds: int = Field(default=3, ge=1)
     """Adapters per arm; they differ in start weights and in the order of rows [adapters]."""
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -107,10 +116,15 @@ def run_shard(settings: Settings, workspace: Workspace, shard: Shard, out: Path)
     tokenizer = task.tokenizer(folder)
     train, dev, test = (
         task.examples(rows, curated.labels, tokenizer, options)
-        for rows in (content.rows, curated.validation, curated.test)
+        for rows in (
+            repeated(content.rows, settings.seed_share),
+            curated.validation,
+            curated.test,
+        )
     )
     job = training.Job(
         build=lambda: task.build(folder, settings.base_model, curated.labels, options),
+        start_head=lambda network: _start_head(task, network, train, tokenizer, options),
         task=task,
         adapter=methods.load("adapters", settings.adapter),
         adapter_settings=_options(settings, "adapters", settings.adapter),
@@ -141,7 +155,15 @@ def run_shard(settings: Settings, workspace: Workspace, shard: Shard, out: Path)
     }
     _write_json(out / "metrics.json", metrics)
     _write_json(out / "labels.json", _how_to_load(settings, curated.labels))
-    return {"rows_in": len(train), "rows_out": 0, "steps": settings.steps}
+    return {"rows_in": len(content.rows), "rows_out": 0, "steps": settings.steps}
+
+
+def _start_head(
+    task: ModuleType, network: Any, examples: Sequence[Any], tokenizer: Any, options: Any
+) -> None:
+    start = getattr(task, "start_head", None)
+    if start is not None:
+        start(network, examples, tokenizer, options)
 
 
 def run(settings: Settings, workspace: Workspace, out: Path) -> Counts:
@@ -151,13 +173,15 @@ def run(settings: Settings, workspace: Workspace, out: Path) -> Counts:
     metrics = {done.name: json.loads(done.file("metrics.json").read_text()) for done in trained}
     main_metric = _task(settings).MAIN_METRIC
     arms = [arm for arm in ARMS if any(m["arm"] == arm for m in metrics.values())]
-    summaries = {arm: summary([m for m in metrics.values() if m["arm"] == arm]) for arm in arms}
+    summaries = {
+        arm: comparison.summary([m for m in metrics.values() if m["arm"] == arm]) for arm in arms
+    }
     n_majority = max(
         [str(row["label"]) for row in curated.test].count(label) for label in curated.labels
     )
     best = _best(trained, metrics, "adapted" if "adapted" in arms else arms[0], main_metric)
     results = {
-        "headline": headline(
+        "headline": comparison.headline(
             {arm: summaries[arm]["test"][main_metric]["values"] for arm in arms},
             main_metric,
             len(curated.test),

@@ -4,6 +4,7 @@
 - `labels(rows) -> list[str]`: the names the model has to tell apart, in the model's order;
 - `build(folder, name, labels, settings) -> Built`: a fresh model with its head; the head's start
   weights come from torch's global generator, so the caller seeds it;
+- `start_head(network, examples, tokenizer, settings)`, optional: better start weights of the head;
 - `tokenizer(folder) -> tokenizer`;
 - `examples(rows, labels, tokenizer, settings) -> list[Example]`, in the order of the rows;
 - `collate(examples, tokenizer) -> dict of tensors`, the model's arguments, with `labels`;
