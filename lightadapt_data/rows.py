@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+|[^\w\s]")
 """A token where no model is asked: a word, a punctuation mark, or one Chinese or Japanese sign."""
 
-PART_ROWS = 4096
+PART_ROWS = 1024
 """Rows of one part file; the unit of embedding, so of resume and of growth [rows]."""
 
 PROVENANCE = ("origin", "parent_id", "method", "score", "split")

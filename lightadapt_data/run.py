@@ -13,7 +13,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -113,7 +113,7 @@ def run_stage(
     stage_folder.mkdir(parents=True, exist_ok=True)
     shards.remove_leftovers(stage_folder)
     plan = prepare(workspace, name)
-    _work_off(workspace, plan, 1 if getattr(module, "USES_ALL_CORES", False) else workers, on_shard)
+    _work_off(workspace, plan, workers, on_shard)
     key, is_result_reused = None, True
     if hasattr(module, "run"):
         key = result_key(workspace, name, plan.shards)
@@ -177,7 +177,13 @@ def _work_off(workspace: Workspace, plan: Plan, workers: int, on_shard: OnShard 
     if plan.todo:
         logger.info("%s: %d of %d shards to do", plan.stage, len(plan.todo), len(plan.shards))
     work = partial(do, workspace, plan.stage, keys)
-    for _, counts in local.map_shards(work, plan.todo, workers):
+    module = stages.load(plan.stage)
+    has_gpu = getattr(module, "USES_GPU", False) and local.has_gpu()
+    if has_gpu or getattr(module, "USES_ALL_CORES", False):
+        done: Iterable[tuple[Shard, Counts]] = ((shard, work(shard)) for shard in plan.todo)
+    else:
+        done = local.map_shards(work, plan.todo, workers)
+    for _, counts in done:
         n_done += 1
         n_rows += counts.get("rows_in", 0)
         if on_shard is not None:

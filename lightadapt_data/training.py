@@ -35,7 +35,7 @@ EVAL_ROWS = 64
 class TrainingSettings(Config):
     """How long and how to train; the same for every arm that is compared."""
 
-    steps: int = Field(default=60, ge=1)
+    steps: int = Field(default=50, ge=1)
     """Optimizer steps [batches]."""
     batch_rows: int = Field(default=16, ge=1)
     """Rows of one step [rows]."""
@@ -58,8 +58,6 @@ class Job:
 
     build: Callable[[], Built]
     """Gives a fresh model; called twice."""
-    start_head: Callable[[Any], None]
-    """Gives the fresh model's head its start weights; may leave them random."""
     task: ModuleType
     adapter: ModuleType
     adapter_settings: Any
@@ -67,6 +65,8 @@ class Job:
     train: Sequence[Example]
     dev: Sequence[Example]
     seed: int
+    start_head: Callable[[Any], None] | None = None
+    """Gives the fresh model's head better start weights than random ones."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,8 @@ def train(job: Job, settings: TrainingSettings, folder: Path) -> Result:
     with torch.random.fork_rng():
         torch.manual_seed(job.seed)
         built = job.build()
-        job.start_head(built.network)
+        if job.start_head is not None:
+            job.start_head(built.network)
         model = job.adapter.attach(built.network, job.adapter_settings, built.head_modules)
         model.to(_device())
         dev_curve, loss_curve, best_step = _fit(model, job, settings)

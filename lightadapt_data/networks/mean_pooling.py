@@ -37,4 +37,5 @@ class MeanPoolingClassifier(nn.Module):
         output = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
         hidden = output.last_hidden_state
         mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
-        return (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
+        pooled: Tensor = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
+        return pooled

@@ -47,11 +47,11 @@ class Settings(Config):
 
     min_words: int = Field(default=14, ge=1)
     """Shorter docstrings are left out [words]."""
-    max_words: int = Field(default=60, ge=1)
+    max_words: int = Field(default=45, ge=1)
     """Longer prose is cut after the last sentence that fits [words]."""
-    max_per_module: int = Field(default=4, ge=1)
+    max_per_module: int = Field(default=3, ge=1)
     """Rows taken from one file at most, in the order of the file [rows]."""
-    max_file_bytes: int = Field(default=60_000, ge=1)
+    max_file_bytes: int = Field(default=50_000, ge=1)
     """Larger files are left out: mostly code, and parsing them is most of the time [bytes]."""
 
 

@@ -8,6 +8,8 @@ stages it uses when the run has them), `FAMILIES` (which field names a method of
   `run_shard(settings, workspace, shard, out) -> Counts`, when its work splits;
 - `run(settings, workspace, out) -> Counts`, for the part that needs all shards.
 
+`USES_GPU = True` keeps the shards in one process where there is a GPU, and
+`USES_ALL_CORES = True` keeps the shards of a stage in one process, with all threads.
 `RUN_ONLY` names the fields that only `run` reads, so that changing them keeps the shards.
 """
 

@@ -32,7 +32,6 @@ VERSION = 1
 READS = ("ingest", "embed")
 MAY_READ = ("select",)
 FAMILIES = {"methods": "augmenters", "gates": "gates"}
-USES_ALL_CORES = False
 RUN_ONLY = ("methods",)
 """Kept out of the keys of all shards: each shard's `reads` names its own method and options, so
 that one method more, or another option of one, leaves the other methods' shards as they are."""

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 VERSION = 1
 READS = ("ingest",)
 FAMILIES = {"method": "encoders"}
-USES_ALL_CORES = True
+USES_GPU = True
 
 
 class Settings(StageConfig):

@@ -247,7 +247,7 @@ def _check_ids(workspace: Workspace) -> None:
     found = []
     for part in parts:
         for index in np.flatnonzero(np.load(part.keys) == twice[0]):
-            row_id = pq.readas_table(part.rows, columns=["id"])["id"][int(index)].as_py()
+            row_id = pq.read_table(part.rows, columns=["id"])["id"][int(index)].as_py()
             found.append(f"'{row_id}' in {part.name}")
     raise InputError(
         f"corpus: {len(twice)} ids stand more than once ({', '.join(found[:2])}); ids must be "

@@ -31,7 +31,7 @@ READS = ("ingest", "embed")
 FAMILIES = {"method": "selectors", "baseline": "selectors"}
 RUN_ONLY = ("keep", "baseline", "baseline_tokens")
 USES_ALL_CORES = True
-FILE_PARTS = 64
+FILE_PARTS = 256
 """Parts of the corpus in one file of the ledger or of the selection."""
 
 

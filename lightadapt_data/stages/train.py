@@ -36,8 +36,8 @@ from lightadapt_data.shards import Counts, Done, Shard, Workspace, digest_of
 VERSION = 1
 READS = ("ingest", "curate")
 FAMILIES = {"task": "tasks", "adapter": "adapters"}
+USES_GPU = True
 RUN_ONLY = ("arms", "seeds")  # they say which shards there are, not what is in them
-USES_ALL_CORES = True
 
 Arm = Literal["seed", "adapted", "balanced_random"]
 

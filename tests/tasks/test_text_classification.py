@@ -218,3 +218,43 @@ def test_loading_prints_nothing_and_leaves_the_loggers_as_they_were(bert_folder,
 def test_unknown_pooling_is_refused():
     with pytest.raises(RecipeError, match="pooling = 'max'"):
         methods.settings("tasks", "text_classification", {"pooling": "max"})
+
+
+def test_a_fitted_head_tells_the_training_rows_apart_before_any_step(tmp_path):
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=30,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=32,
+    )
+    pad = type("Tokenizer", (), {"pad_token_id": 0})()
+    for n_labels in (2, 3):
+        network = MeanPoolingClassifier(BertModel(config), n_labels, 0.0)
+        examples = [
+            Example((1, 5 + 4 * (i % n_labels), 6 + 4 * (i % n_labels), 20 + i % 5), i % n_labels)
+            for i in range(30)
+        ]
+        frozen = [p.clone() for p in network.encoder.parameters()]
+        settings = task.Settings(inverse_regularisation=100.0)
+        task.start_head(network, examples, pad, settings)
+        batch = task.collate(examples, pad)
+        logits = network(**batch).logits.detach().numpy()
+        assert task.metrics(logits, examples)["accuracy"] == 1.0
+        assert all(
+            torch.equal(a, b) for a, b in zip(frozen, network.encoder.parameters(), strict=True)
+        )
+
+
+def test_a_head_is_left_alone_when_fitting_is_off_or_there_is_one_label():
+    class Network:
+        pass
+
+    off = task.Settings(fit_head=False)
+    task.start_head(Network(), [Example((1,), 0)], None, off)
+    on = task.Settings()
+    task.start_head(Network(), [Example((1,), 0)] * 2, None, on)
