@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 class Config(BaseModel):
     """Base of the settings of stages and methods; the docstring under a field is its help text."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    # Not use_attribute_docstrings: it parses source again at every start of the command line.
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     NOT_IN_KEY: ClassVar[frozenset[str]] = frozenset()
     """Fields that change speed but never the output (batch size, device, workers)."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lightadapt_data import rows
 from lightadapt_data.errors import InputError, allowed
-from lightadapt_data.shards import Workspace
+from lightadapt_data.shards import Workspace, read_parquet
 from lightadapt_data.vectors import Floats, StoredVectors
 
 
@@ -85,8 +85,6 @@ def rows_at(
 
     Each part is read once, one part at a time; the rows come in the order of `places`.
     """
-    import pyarrow.parquet as pq
-
     parts = rows.parts(workspace, "corpus")
     starts = np.cumsum([0, *(part.n_rows() for part in parts)])
     by_part: dict[int, list[int]] = {}
@@ -94,7 +92,7 @@ def rows_at(
         by_part.setdefault(int(np.searchsorted(starts, place, "right")) - 1, []).append(place)
     found: dict[int, dict[str, Any]] = {}
     for number, inside in sorted(by_part.items()):
-        table = pq.read_table(parts[number].rows, columns=list(columns))
+        table = read_parquet(parts[number].rows, columns)
         taken = table.take([place - int(starts[number]) for place in inside]).to_pylist()
         found.update(zip(inside, taken, strict=True))
     return [found[place] for place in places]

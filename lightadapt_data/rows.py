@@ -12,7 +12,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from lightadapt_data.shards import Workspace
+from lightadapt_data.shards import Workspace, read_parquet
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,9 +76,7 @@ def parts(workspace: Workspace, role: str) -> list[Part]:
 
 def read_rows(paths: list[Path]) -> list[dict[str, Any]]:
     """Return the rows of Parquet files as dictionaries; for small sets only."""
-    import pyarrow.parquet as pq
-
-    return [row for path in paths for row in pq.read_table(path).to_pylist()]
+    return [row for path in paths for row in read_parquet(path).to_pylist()]
 
 
 def read_role(workspace: Workspace, role: str) -> list[dict[str, Any]]:
@@ -92,8 +90,12 @@ def key_of(row_id: str) -> int:
 
 
 def family(row: dict[str, Any]) -> str:
-    """Return the id of a row's family: its parent's, or its own."""
-    return row.get("parent_id") or str(row["id"])
+    """Return what a row and all its augmented children share.
+
+    Ids of the corpus and of the task are the user's and may meet, so the origin is part of it.
+    """
+    parent = row.get("parent_id")
+    return f"seed/{parent}" if parent else f"{row['origin']}/{row['id']}"
 
 
 def load_arrays(paths: list[Path], dtype: type[np.generic]) -> NDArray[Any]:

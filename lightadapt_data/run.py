@@ -198,24 +198,29 @@ def _do_result(workspace: Workspace, name: str, folder: Path) -> None:
     _note(workspace, name, RESULT, counts, time.monotonic() - started)
 
 
-def result_key(workspace: Workspace, name: str, keyed: tuple[tuple[Shard, str], ...]) -> str:
-    """Return the key of what a stage's `run` makes from its shards and the stages it reads."""
+def inputs_key(workspace: Workspace, name: str) -> str:
+    """Return the key of all that a stage works from: settings, seed, what the stages it reads left.
+
+    Outside files and models count where the stage's `reads` names them.
+    """
     module = stages.load(name)
     settings = workspace.settings[name]
-    inputs = {other: workspace.digest(other) for other in read_stages(workspace, name)}
-    extra = getattr(module, "reads", None)
+    outside = getattr(module, "reads", None)
     return shards.digest_of(
         {
             "stage": name,
             "version": module.VERSION,
             "settings": recipe.resolved(module, settings),
             "seed": workspace.seed,
-            "inputs": inputs,
-            "outside": extra(settings, workspace) if extra else {},
-            "shards": [key for _, key in keyed],
-            "result": True,
+            "inputs": {other: workspace.digest(other) for other in read_stages(workspace, name)},
+            "outside": outside(settings, workspace) if outside else {},
         }
     )
+
+
+def result_key(workspace: Workspace, name: str, keyed: tuple[tuple[Shard, str], ...]) -> str:
+    """Return the key of what a stage's `run` makes from its shards and the stages it reads."""
+    return shards.digest_of([inputs_key(workspace, name), [key for _, key in keyed]])
 
 
 def read_stages(workspace: Workspace, name: str) -> list[str]:
@@ -243,6 +248,7 @@ def _write_manifest(workspace: Workspace, name: str, plan: Plan, result_key: str
         "package_version": __version__,
         "settings": recipe.resolved(module, workspace.settings[name]),
         "seed": workspace.seed,
+        "inputs": inputs_key(workspace, name),
         "shards": entries,
         "result": {"name": RESULT, "key": result_key, "args": {}} if result_key else None,
         "digest": shards.digest_of(digests),

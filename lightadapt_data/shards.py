@@ -193,6 +193,14 @@ def write_parquet(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> 
     return n_rows
 
 
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return a Parquet file, or some columns of it; unlike `read_table` it imports no pandas."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        return file.read(list(columns) if columns is not None else None)
+
+
 def put_in_place(folder: Path, make: Callable[[Path], Counts]) -> Counts:
     """Let `make` fill a temporary folder, then rename it to `folder`; return the counts.
 

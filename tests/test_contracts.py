@@ -2,12 +2,14 @@
 
 import ast
 import inspect
+import itertools
 import json
+import textwrap
 
 import numpy as np
 import pytest
 
-from lightadapt_data import methods
+from lightadapt_data import methods, stages
 from lightadapt_data.augmenters import Candidate, Context
 from lightadapt_data.config import Config
 from lightadapt_data.encoders.hashing import Settings as Hashing
@@ -44,12 +46,33 @@ def test_a_method_says_what_it_is_and_where_it_comes_from(family, name):
         assert inspect.getdoc(getattr(module, function)), function
 
 
+def documented(model):
+    """Return the fields of a Settings, its parents' among them, that a docstring follows."""
+    found = set()
+    for part in model.__mro__:
+        if part is Config or not issubclass(part, Config):
+            continue
+        body = ast.parse(textwrap.dedent(inspect.getsource(part))).body[0].body
+        for node, following in itertools.pairwise(body):
+            is_text = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+            if isinstance(node, ast.AnnAssign) and is_text:
+                found.add(node.target.id)
+    return found
+
+
+@pytest.mark.parametrize("name", stages.STAGES)
+def test_every_setting_of_a_stage_is_described(name):
+    model = stages.load(name).Settings
+    assert set(model.model_fields) <= documented(model)
+
+
 @pytest.mark.parametrize(("family", "name"), ALL)
 def test_every_setting_is_described_and_has_a_default(family, name):
     model = methods.load(family, name).Settings
     assert issubclass(model, Config)
+    described = documented(model)
     for field, info in model.model_fields.items():
-        assert info.description, f"{family}/{name}: {field} has no docstring"
+        assert field in described, f"{family}/{name}: {field} has no docstring"
         assert not info.is_required(), f"{family}/{name}: {field} has no default"
     with pytest.raises(Exception, match="frozen"):
         model().__setattr__(next(iter(model.model_fields), "x"), 1)

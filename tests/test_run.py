@@ -84,7 +84,7 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize("stage", ["ingest", "embed"])
+@pytest.mark.parametrize("stage", ["ingest", "embed", "augment"])
 def test_after_sigkill_only_unfinished_shards_are_redone_and_the_result_is_equal(
     cli, select_words, corpus, tmp_path, stage
 ):
@@ -95,6 +95,11 @@ def test_after_sigkill_only_unfinished_shards_are_redone_and_the_result_is_equal
             json.dumps({"id": f"{path.stem}-x{i}", "text": text(i) * 400}) for i in range(900)
         ]
         path.write_text("\n".join(rows + filler))
+    if stage == "augment":
+        rows = [{"id": f"r{i}", "text": text(i), "label": "ab"[i % 2]} for i in range(200)]
+        task = write_jsonl(tmp_path / "train.jsonl", rows)
+        select_words[0] = "augment"
+        select_words += ["--task", str(task), "--set", "augment.methods=['char_noise']"]
     cli(*select_words)
     killed = [
         word.replace(str(tmp_path / "out"), str(tmp_path / "killed")) for word in select_words

@@ -93,6 +93,11 @@ def check(settings: Settings, workspace: Workspace) -> None:
         _models(method, settings)
 
 
+def reads(settings: Settings, workspace: Workspace) -> dict[str, dict[str, str]]:
+    """Return the fingerprints of the models that the methods use, by method."""
+    return {method: _models(method, settings) for method in settings.methods}
+
+
 def shards(settings: Settings, workspace: Workspace) -> list[Shard]:
     """Return one shard per method and block of parent rows.
 

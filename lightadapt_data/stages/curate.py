@@ -15,7 +15,7 @@ from lightadapt_data import ledger, methods, rows
 from lightadapt_data.config import StageConfig
 from lightadapt_data.errors import InputError
 from lightadapt_data.filters import Match, Text
-from lightadapt_data.shards import Counts, Workspace, file_digest, write_parquet
+from lightadapt_data.shards import Counts, Workspace, file_digest, read_parquet, write_parquet
 from lightadapt_data.shards import deliver as deliver_files
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _filter(
             drops.append(Drop(kept[index], reason, other["id"]))
         kept = [row for index, row in enumerate(kept) if index not in matches]
         # A child of a dropped row would bring that row back, so it goes with it.
-        gone = {drop.row["id"] for drop in drops}
+        gone = {drop.row["id"] for drop in drops if drop.row["origin"] == "seed"}
         orphans = [row for row in kept if row["parent_id"] in gone]
         drops += [Drop(row, "its parent was dropped", row["parent_id"]) for row in orphans]
         kept = [row for row in kept if row["parent_id"] not in gone]
@@ -202,26 +202,32 @@ def _write_ledger(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    fates = {row["id"]: ("kept", "in the curated set", None) for row in kept}
-    fates |= {drop.row["id"]: ("dropped", drop.reason, drop.duplicate_of) for drop in drops}
+    fates = {(row["origin"], row["id"]): ("kept", "in the curated set", None) for row in kept}
+    fates |= {
+        (drop.row["origin"], drop.row["id"]): ("dropped", drop.reason, drop.duplicate_of)
+        for drop in drops
+    }
     refused = list(_refused(workspace))
     gates = {row["id"]: row["reason"] for row in refused if row["origin"] == "selected"}
     schema = ledger.schema()
     result = workspace.result("select") if workspace.has("select") else None
     for path in sorted(result.folder.glob("ledger-*.parquet")) if result else []:
-        entries = pq.read_table(path).to_pylist()
+        entries = read_parquet(path).to_pylist()
         for entry in entries:
             if entry["decision"] == "dropped":
                 continue
-            if entry["id"] in fates:
+            fate = fates.get(("selected", entry["id"]))
+            if fate is not None:
                 entry["stage"] = "curate"
-                entry["decision"], entry["reason"], entry["duplicate_of"] = fates[entry["id"]]
+                entry["decision"], entry["reason"], entry["duplicate_of"] = fate
             elif entry["id"] in gates:
                 entry.update(stage="augment", decision="dropped", reason=gates[entry["id"]])
         pq.write_table(pa.Table.from_pylist(entries, schema), out / path.name, compression="zstd")
     others = [*kept, *(drop.row for drop in drops)]
     entries = [
-        _entry(row, "curate", *fates[row["id"]]) for row in others if row["origin"] != "selected"
+        _entry(row, "curate", *fates[row["origin"], row["id"]])
+        for row in others
+        if row["origin"] != "selected"
     ]
     entries += [
         _entry(row, "augment", "dropped", row["reason"], None)

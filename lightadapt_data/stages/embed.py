@@ -10,7 +10,7 @@ import numpy as np
 from lightadapt_data import methods, rows
 from lightadapt_data.config import StageConfig
 from lightadapt_data.encoders import Encoder
-from lightadapt_data.shards import Counts, Shard, Workspace
+from lightadapt_data.shards import Counts, Shard, Workspace, read_parquet
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +38,13 @@ def check(settings: Settings, workspace: Workspace) -> None:
         module.fetch(options)
 
 
+def reads(settings: Settings, workspace: Workspace) -> dict[str, str]:
+    """Return what names the encoder's output, found without loading it."""
+    module, options = methods.chosen("encoders", settings.method, settings.options)
+    found: dict[str, str] = module.fingerprint(options)
+    return found
+
+
 def load(settings: Settings) -> Encoder:
     """Return the encoder of these settings, loaded."""
     module, options = methods.chosen("encoders", settings.method, settings.options)
@@ -47,21 +54,18 @@ def load(settings: Settings) -> Encoder:
 
 def shards(settings: Settings, workspace: Workspace) -> list[Shard]:
     """Return one shard per part of rows, so that new rows cost only their own part."""
-    module, options = methods.chosen("encoders", settings.method, settings.options)
-    reads = module.fingerprint(options)
+    encoder = reads(settings, workspace)
     made = []
     for role in rows.ROLES:
         for part in rows.parts(workspace, role):
             args = {"role": role, "rows": part.rows.relative_to(workspace.folder).as_posix()}
-            made.append(Shard(part.name, {**reads, "rows": part.digest}, args))
+            made.append(Shard(part.name, {**encoder, "rows": part.digest}, args))
     return made
 
 
 def run_shard(settings: Settings, workspace: Workspace, shard: Shard, out: Path) -> Counts:
     """Embed one part; equal texts are embedded once."""
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(workspace.folder / shard.args["rows"], columns=["text"])
+    table = read_parquet(workspace.folder / shard.args["rows"], ["text"])
     texts = table["text"].to_pylist()
     places: dict[str, int] = {}
     index = np.array([places.setdefault(text, len(places)) for text in texts], np.int64)

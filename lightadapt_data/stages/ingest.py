@@ -28,6 +28,7 @@ from lightadapt_data.shards import (
     Workspace,
     cut,
     digest_of,
+    read_parquet,
     write_parquet,
 )
 
@@ -242,12 +243,10 @@ def _check_ids(workspace: Workspace) -> None:
     twice = order[1:][order[1:] == order[:-1]]
     if not len(twice):
         return
-    import pyarrow.parquet as pq
-
     found = []
     for part in parts:
         for index in np.flatnonzero(np.load(part.keys) == twice[0]):
-            row_id = pq.read_table(part.rows, columns=["id"])["id"][int(index)].as_py()
+            row_id = read_parquet(part.rows, ["id"])["id"][int(index)].as_py()
             found.append(f"'{row_id}' in {part.name}")
     raise InputError(
         f"corpus: {len(twice)} ids stand more than once ({', '.join(found[:2])}); ids must be "

@@ -18,7 +18,7 @@ from lightadapt_data.config import StageConfig
 from lightadapt_data.corpus import Corpus, content, stored_vectors
 from lightadapt_data.errors import InputError, NothingSelectedError, RecipeError
 from lightadapt_data.selectors import Floats, Scores
-from lightadapt_data.shards import Counts, Shard, Workspace, digest_of
+from lightadapt_data.shards import Counts, Shard, Workspace, digest_of, read_parquet
 from lightadapt_data.shards import deliver as deliver_files
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def _write(choice: _Choice, parts: list[rows.Part], out: Path) -> None:
         lines = pq.ParquetWriter(out / f"ledger-{name}", ledger.schema(), compression="zstd")
         with selection, lines:
             for part in parts[first : first + FILE_PARTS]:
-                table = pq.read_table(part.rows)
+                table = read_parquet(part.rows)
                 span = slice(start, start + len(table))
                 start = span.stop
                 lines.write_table(_ledger_lines(choice, table, span))
@@ -243,7 +243,7 @@ def _write_baseline(
         start = span.stop
         taken = np.flatnonzero(place[span] >= 0)
         if len(taken):
-            table = _with_provenance(pq.read_table(part.rows), scores[span], settings.baseline)
+            table = _with_provenance(read_parquet(part.rows), scores[span], settings.baseline)
             tables.append(rows.conform(table.take(taken), schema))
             places.append(place[span][taken])
     table = pa.concat_tables(tables) if tables else schema.empty_table()

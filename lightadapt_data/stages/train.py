@@ -80,6 +80,11 @@ def check(settings: Settings, workspace: Workspace) -> None:
     methods.load("adapters", settings.adapter).check(config, options)
 
 
+def reads(settings: Settings, workspace: Workspace) -> dict[str, str]:
+    """Return the digest of the base model's files."""
+    return {"model": model_files.fingerprint(model_files.find(settings.base_model))}
+
+
 def shards(settings: Settings, workspace: Workspace) -> list[Shard]:
     """Return one shard per arm and seed; what an arm does not read cannot make it train again.
 
@@ -87,22 +92,22 @@ def shards(settings: Settings, workspace: Workspace) -> list[Shard]:
         InputError: the curated rows cannot be trained and tested on.
     """
     curated = read_curated(workspace, _task(settings))
-    model = model_files.fingerprint(model_files.find(settings.base_model))
+    model = reads(settings, workspace)
     held_out = rows_digest([*curated.validation, *curated.test])
     found = []
     for arm, content in rows_of_arms(curated, settings.arms).items():
         for number in range(settings.seeds):
             seed = workspace.seed + number
-            reads = {
+            depends_on = {
+                **model,
                 "train": rows_digest(content.rows),
                 "counts": digest_of([content.n_added, content.tokens_added, content.tokens_short]),
                 "validation and test": held_out,
                 "labels": digest_of(curated.labels),
-                "model": model,
                 "arm": arm,
                 "seed": str(seed),
             }
-            found.append(Shard(f"{arm}-{number}", reads, {"arm": arm, "seed": seed}))
+            found.append(Shard(f"{arm}-{number}", depends_on, {"arm": arm, "seed": seed}))
     return found
 
 
