@@ -20,6 +20,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	"$(PYTHON)" -m venv "$(VENV)"
 	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
 	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[flows,dev]"
+	"$(BIN)/python" -m compileall -q lightadapt_data
 	touch "$@"
 
 clean:

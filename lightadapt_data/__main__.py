@@ -1,8 +1,12 @@
 """`python -m lightadapt_data VERB ...`."""
 
+import os
 import sys
 
-from lightadapt_data.cli import main
+# pydantic would otherwise read the metadata of every installed package, 0.1 s at each start.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+
+from lightadapt_data.cli import main  # noqa: E402  after the setting above
 
 if __name__ == "__main__":
     sys.exit(main())
