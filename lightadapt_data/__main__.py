@@ -6,7 +6,7 @@ import sys
 # pydantic would otherwise read the metadata of every installed package, 0.1 s at each start.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
-from lightadapt_data.cli import main  # noqa: E402  after the setting above
+from lightadapt_data.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

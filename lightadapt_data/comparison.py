@@ -7,7 +7,9 @@ from statistics import fmean, stdev
 from typing import Any
 
 
-def headline(values: Mapping[str, Sequence[float]], metric: str, n_test: int) -> str:
+def headline(
+    values: Mapping[str, Sequence[float]], metric: str, n_test: int, random_share: float = 1.0
+) -> str:
     """Return in plain words whether `adapted` beats the other arms.
 
     A difference within the spread counts as no gain; the spread is the square root of the summed
@@ -17,6 +19,7 @@ def headline(values: Mapping[str, Sequence[float]], metric: str, n_test: int) ->
         values: the metric of every seed, by arm.
         metric: its name.
         n_test: test rows.
+        random_share: tokens that the random arm added, over those that `adapted` added [ratio].
     """
     main = "adapted" if "adapted" in values else next(iter(values))
     seeds = len(values[main])
@@ -26,7 +29,12 @@ def headline(values: Mapping[str, Sequence[float]], metric: str, n_test: int) ->
         f"{name.get(main, 'The model trained on random rows')} reaches {metric.replace('_', ' ')} "
         f"{fmean(values[main]):.3f} on {n_test:,} test rows (mean of {seeds} {word})."
     ]
-    against = {"seed": "the seed rows alone", "balanced_random": "as many tokens of random rows"}
+    # A random row that no longer fits is skipped, so a few tokens are always lacking.
+    random_tokens = "as many" if random_share > 0.95 else f"only {random_share:.0%} as many"
+    against = {
+        "seed": "the seed rows alone",
+        "balanced_random": f"{random_tokens} tokens of random rows",
+    }
     for arm, words in against.items():
         if arm in values and arm != main == "adapted":
             parts.append(f"Against {words} ({fmean(values[arm]):.3f}): {_verdict(values, arm)}.")

@@ -64,7 +64,9 @@ def run(settings: Settings, workspace: Workspace, out: Path) -> Counts:
     kept, drops = _filter(settings, kept)
     kept, too_many = _balance(kept, settings.label_ratio)
     drops += too_many
-    baseline, _ = _balance(baseline, settings.label_ratio)
+    # The baseline has to reach the same tokens, so what its balance leaves out comes last instead.
+    balanced, others = _balance(baseline, settings.label_ratio)
+    baseline = [*balanced, *(drop.row for drop in others)]
     held_out = {row["text"] for row in kept if row["split"] != "train"}
     baseline = [row for row in baseline if row["text"] not in held_out]
     counts: Counter[str] = Counter(rows_in=n_in, rows_out=len(kept), dropped=len(drops))

@@ -163,6 +163,14 @@ def run_shard(settings: Settings, workspace: Workspace, shard: Shard, out: Path)
     return {"rows_in": len(content.rows), "rows_out": 0, "steps": settings.steps}
 
 
+def _random_share(summaries: Mapping[str, Mapping[str, Any]]) -> float:
+    """Return the tokens that `balanced_random` added over those of `adapted`; 1 without them."""
+    if not {"adapted", "balanced_random"} <= set(summaries):
+        return 1.0
+    adapted, added = (summaries[arm]["tokens_added"] for arm in ("adapted", "balanced_random"))
+    return float(added / max(1, adapted))
+
+
 def _start_head(
     task: ModuleType, network: Any, examples: Sequence[Any], tokenizer: Any, options: Any
 ) -> None:
@@ -190,6 +198,7 @@ def run(settings: Settings, workspace: Workspace, out: Path) -> Counts:
             {arm: summaries[arm]["test"][main_metric]["values"] for arm in arms},
             main_metric,
             len(curated.test),
+            _random_share(summaries),
         ),
         "metric": main_metric,
         "majority_accuracy": n_majority / len(curated.test),
