@@ -11,6 +11,8 @@ from toys import text, write_jsonl
 
 from lightadapt_data.cli import main
 
+pytest_plugins = ["finished_runs"]
+
 # Times are no part of a claim, and a failure must come back on the next run.
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("tests")

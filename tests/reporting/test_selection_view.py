@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightadapt_data import corpus, selection_view
-from lightadapt_data.selection_view import Selection
+from lightadapt_data import corpus
+from lightadapt_data.reporting import selection_view
+from lightadapt_data.reporting.selection_view import Selection
 
 
 def selection(scores, n_kept):
