@@ -2,8 +2,8 @@
 
 For each target, R is the number of corpus rows of the target's domain, planted copies left out.
 Precision at R is the share of true rows among the R best; at R/2 among the R/2 best. No selector
-sees the `domain` column. Targets: the given medical exam questions, and 64 rows each of two
-domains of the corpus that are then taken out of it.
+sees the `domain` column. Targets: the given medical exam questions, and 64 rows of each domain of
+the corpus, which are then taken out of it.
 
 Run: python benchmarks/selection.py [--data ../shared/data] [--out runs/selection]
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import time
 from collections.abc import Iterator
@@ -27,7 +28,6 @@ from lightadapt_data.budget import ranking
 from lightadapt_data.corpus import Corpus, stored_vectors
 from lightadapt_data.vectors import Floats, uniform
 
-HELD_OUT_DOMAINS = ("finance", "privacy-policy")
 TARGET_ROWS = 64
 
 
@@ -55,8 +55,7 @@ def main() -> None:
     domains = np.array([row["domain"] for row in table])
     is_copy = np.array([row["source"].endswith(("-copy", "-edited")) for row in table])
     medical = stored_vectors(workspace, "target").read()
-    print(f"{len(table):,} rows, {platform.processor() or platform.machine()}")
-    print(f"domains: {dict(zip(*np.unique(domains, return_counts=True), strict=True))}")
+    print(f"{len(table):,} rows; {platform.machine()}, {os.cpu_count()} cores")
     results = []
     for name in methods.names("selectors"):
         for target_name, target, view, truth in _targets(corpus, domains, is_copy, medical):
@@ -98,11 +97,9 @@ def _targets(
     """Yield (name, target vectors, corpus without copies and target rows, true rows)."""
     vectors = np.concatenate([block for _, block in corpus.blocks()])
     whole = np.flatnonzero(~is_copy)
-    yield "medical", medical, View(corpus, vectors, whole), domains[whole] == "medical"
-    for domain in HELD_OUT_DOMAINS:
+    yield "medical exam", medical, View(corpus, vectors, whole), domains[whole] == "medical"
+    for domain in sorted(set(domains.tolist())):
         members = np.flatnonzero((domains == domain) & ~is_copy)
-        if not len(members):
-            continue
         drawn = members[np.argsort(uniform(corpus.keys[members], 0))[:TARGET_ROWS]]
         kept = np.setdiff1d(whole, drawn)
         yield domain, vectors[drawn], View(corpus, vectors, kept), domains[kept] == domain
@@ -121,13 +118,20 @@ def _measured(name: str, view: View, target: Floats, truth: NDArray[np.bool_]) -
 
 
 def _print(results: list[dict[str, Any]]) -> None:
-    targets = list(dict.fromkeys(result["target"] for result in results))
-    print(f"{'precision at R':<18}" + "".join(f"{name:>12}" for name in (*targets, "mean", "R/2")))
-    for name in dict.fromkeys(result["selector"] for result in results):
-        mine = [result for result in results if result["selector"] == name]
-        values = [result["at_R"] for result in mine]
-        values += [float(np.mean(values)), float(np.mean([r["at_R_half"] for r in mine]))]
-        print(f"{name:<18}" + "".join(f"{value:>12.3f}" for value in values))
+    """Print one line per target and selector, then the means."""
+    names = list(dict.fromkeys(result["selector"] for result in results))
+    print(f"{'precision at R (at R/2)':<24}" + "".join(f"{name:>18}" for name in names))
+    for target in dict.fromkeys(result["target"] for result in results):
+        mine = {result["selector"]: result for result in results if result["target"] == target}
+        cells = [f"{mine[name]['at_R']:.3f} ({mine[name]['at_R_half']:.3f})" for name in names]
+        print(f"{target:<24}" + "".join(f"{cell:>18}" for cell in cells))
+    cells = []
+    for name in names:
+        mine_of = [result for result in results if result["selector"] == name]
+        at_r = float(np.mean([result["at_R"] for result in mine_of]))
+        at_half = float(np.mean([result["at_R_half"] for result in mine_of]))
+        cells.append(f"{at_r:.3f} ({at_half:.3f})")
+    print(f"{'mean':<24}" + "".join(f"{cell:>18}" for cell in cells))
 
 
 if __name__ == "__main__":
