@@ -113,7 +113,11 @@ def run_stage(
     stage_folder.mkdir(parents=True, exist_ok=True)
     shards.remove_leftovers(stage_folder)
     plan = prepare(workspace, name)
-    _work_off(workspace, plan, workers, on_shard)
+    try:
+        _work_off(workspace, plan, workers, on_shard)
+    except BaseException:
+        shards.remove_leftovers(stage_folder)  # of workers that were stopped in the middle
+        raise
     key, is_result_reused = None, True
     if hasattr(module, "run"):
         key = result_key(workspace, name, plan.shards)

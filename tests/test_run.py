@@ -140,3 +140,27 @@ def test_ctrl_c_says_how_to_resume(cli, select_words, monkeypatch):
     result = cli(*select_words)
     assert result.code == 130
     assert "Resume with: python -m lightadapt_data select --corpus" in result.err
+
+
+def test_ctrl_c_stops_workers_at_once_and_leaves_nothing_half_written(
+    select_words, corpus, tmp_path
+):
+    for path in corpus.iterdir():
+        filler = [
+            json.dumps({"id": f"{path.stem}-x{i}", "text": text(i) * 400}) for i in range(3000)
+        ]
+        path.write_text("\n".join(filler))
+    select_words[select_words.index("--workers") + 1] = "2"
+    command = [sys.executable, "-m", "lightadapt_data", *select_words]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as run_:
+        for line in run_.stderr:
+            if "embed: " in line:
+                os.killpg(run_.pid, signal.SIGINT)
+                break
+        rest = run_.stderr.read()
+    assert run_.returncode == 130, rest
+    assert "Resume with: python -m lightadapt_data select" in rest
+    assert "Traceback" not in rest
+    assert not list((tmp_path / "out").rglob(".*"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -45,6 +46,9 @@ def map_shards(
                 for future in finished:
                     yield futures[future], future.result()
         except BaseException:
+            # Shards in hand can take minutes, and whoever pressed Ctrl-C does not wait for them.
+            for worker in multiprocessing.active_children():
+                worker.terminate()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
 
@@ -75,10 +79,11 @@ def _one_thread() -> Iterator[None]:
 
 
 def _start_worker() -> None:
-    """Give this worker one thread, and end it when its parent is gone.
+    """Give this worker one thread, leave Ctrl-C to the parent, and end when that is gone.
 
     A run that was killed must leave no process behind.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["OMP_NUM_THREADS"] = "1"
     parent = multiprocessing.parent_process()
     if parent is None:
