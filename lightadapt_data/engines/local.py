@@ -30,7 +30,8 @@ def map_shards(
         shards: the work; each worker pulls the next one when it is free.
         workers: processes; 1 works in this process.
     """
-    workers = min(workers, len(shards))
+    # A worker loads its own model, which pays from its second shard on.
+    workers = min(workers, (len(shards) + 1) // 2)
     if workers <= 1:
         with _one_thread():
             for shard in shards:
