@@ -185,6 +185,8 @@ def _do_plan(arguments: argparse.Namespace) -> int:
 def _do_search(arguments: argparse.Namespace) -> int:
     from lightadapt_data.stages import index
 
+    if arguments.k < 1:
+        raise RecipeError(f"--k {arguments.k}: allowed: a whole number from 1")
     found = index.search(_saved(arguments), arguments.text, arguments.k)
     if arguments.json:
         print(json.dumps(found, ensure_ascii=False))

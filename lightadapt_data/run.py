@@ -293,7 +293,12 @@ def hold(folder: Path) -> Iterator[None]:
     Raises:
         HeldError: another live run holds it.
     """
-    (folder / "work").mkdir(parents=True, exist_ok=True)
+    try:
+        (folder / "work").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be the run's folder ({error.strerror}); name another with --out"
+        ) from None
     path = folder / "work" / "lock"
     with path.open("a+", encoding="utf-8") as file:
         try:

@@ -205,6 +205,14 @@ def test_ids_that_stand_twice(cli, select_words, corpus, tmp_path):
     assert cli(*select_words, "--set", "ingest.ids=content").code == 0
 
 
+def test_a_folder_that_cannot_be_one(cli, select_words, tmp_path):
+    (tmp_path / "file").write_text("x")
+    result = cli(*replaced(select_words, "--out", tmp_path / "file"))
+    assert result.code == 3
+    assert "file: cannot be the run's folder (Not a directory); name another with --out" in result.err
+    assert "Traceback" not in result.err
+
+
 def test_nothing_selected(cli, select_words, tmp_path):
     result = cli(*replaced(select_words, "--keep", "1tok"))
     refuse(result, tmp_path / "out", 4, "keeps none of 120 rows", "raise the budget")
@@ -236,6 +244,7 @@ def test_search_finds_the_nearest_rows(cli, corpus, tmp_path):
     assert [row["score"] for row in found] == sorted((r["score"] for r in found), reverse=True)
     assert {"id", "text", "source", "score"} == set(found[0])
     assert cli("search", "mean", "--k", 500, "--out", tmp_path / "out", "--json").code == 0
+    assert cli("search", "mean", "--k", 0, "--out", tmp_path / "out").code == 2
 
 
 def test_plan_tells_what_is_done_and_what_is_left(cli, select_words, corpus, target, tmp_path):
