@@ -1,4 +1,4 @@
-"""Vectors: normalise, read stored shards block by block, exact search in blocks."""
+"""Vectors: normalise, read stored shards block by block, draw by key."""
 
 from __future__ import annotations
 
@@ -76,19 +76,3 @@ class StoredVectors:
         """Return all vectors in memory, float32 [rows, dim]."""
         parts = [np.load(path).astype(np.float32) for path in self.paths]
         return np.concatenate(parts) if parts else np.zeros((0, self.dim), np.float32)
-
-
-def exact_search(corpus: Floats, queries: Floats, k: int) -> tuple[Floats, NDArray[np.int64]]:
-    """Return scores and row indices of the k largest inner products, best first; ties by index.
-
-    Shapes: corpus [rows, dim], queries [n, dim]; results [n, min(k, rows)].
-    """
-    k = min(k, len(corpus))
-    scores = np.empty((len(queries), k), np.float32)
-    indices = np.empty((len(queries), k), np.int64)
-    for start in range(0, len(queries), 256):
-        products = queries[start : start + 256] @ corpus.T
-        order = np.argsort(-products, axis=1, kind="stable")[:, :k]
-        indices[start : start + 256] = order
-        scores[start : start + 256] = np.take_along_axis(products, order, axis=1)
-    return scores, indices

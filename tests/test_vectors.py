@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightadapt_data.vectors import StoredVectors, exact_search, uniform, unit
+from lightadapt_data.vectors import StoredVectors, uniform, unit
 
 
 def stored(folder, lengths, dim=8, seed=0):
@@ -37,19 +37,6 @@ def test_the_mean_does_not_depend_on_the_order_of_shards(tmp_path):
     turned = StoredVectors(vectors.paths[::-1])
     assert np.array_equal(vectors.mean(), turned.mean())
     assert np.allclose(vectors.mean(), vectors.read().mean(axis=0), atol=1e-5)
-
-
-@given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 100))
-def test_exact_search_equals_a_sorted_loop(n_rows, k, seed):
-    rng = np.random.default_rng(seed)
-    corpus = rng.normal(size=(n_rows, 4)).astype(np.float32)
-    queries = rng.normal(size=(3, 4)).astype(np.float32)
-    scores, indices = exact_search(corpus, queries, k)
-    for query, row_scores, row_indices in zip(queries, scores, indices, strict=True):
-        products = [float(query @ row) for row in corpus]
-        best = sorted(products, reverse=True)[:k]
-        assert np.allclose(row_scores, best, atol=1e-5)
-        assert np.allclose([products[i] for i in row_indices], best, atol=1e-5)
 
 
 @given(st.lists(st.integers(0, 2**64 - 1), min_size=1, unique=True), st.integers(0, 1000))
