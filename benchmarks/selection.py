@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from lightadapt_data import methods, recipe, run
 from lightadapt_data.budget import ranking
-from lightadapt_data.corpus import Corpus, stored_vectors
+from lightadapt_data.corpus import Corpus, read_target
+from lightadapt_data.selectors import Target
 from lightadapt_data.vectors import Floats, uniform
 
 TARGET_ROWS = 64
@@ -54,7 +55,7 @@ def main() -> None:
     table = [row for part in columns for row in part]
     domains = np.array([row["domain"] for row in table])
     is_copy = np.array([row["source"].endswith(("-copy", "-edited")) for row in table])
-    medical = stored_vectors(workspace, "target").read()
+    medical = read_target(workspace)
     print(f"{len(table):,} rows; {platform.machine()}, {os.cpu_count()} cores")
     results = []
     for name in methods.names("selectors"):
@@ -71,11 +72,14 @@ def main() -> None:
 class View:
     """The corpus without the rows that serve as target, and without planted copies."""
 
-    def __init__(self, corpus: Corpus, vectors: Floats, kept: NDArray[np.int64]) -> None:
+    def __init__(
+        self, corpus: Corpus, vectors: Floats, texts: list[str], kept: NDArray[np.int64]
+    ) -> None:
         self.dim = corpus.dim
         self.n_rows = len(kept)
         self.keys = corpus.keys[kept]
-        self._corpus, self._vectors, self._kept = corpus, vectors, kept
+        self.tokens = corpus.tokens[kept]
+        self._corpus, self._vectors, self._texts, self._kept = corpus, vectors, texts, kept
 
     def mean(self) -> Floats:
         """Return the mean vector."""
@@ -86,26 +90,33 @@ class View:
         for start in range(0, self.n_rows, 16_384):
             yield start, self._vectors[self._kept[start : start + 16_384]]
 
+    def texts(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield (index of the first row, texts)."""
+        for start in range(0, self.n_rows, 1024):
+            yield start, [self._texts[row] for row in self._kept[start : start + 1024]]
+
     def column(self, name: str) -> NDArray[np.int32]:
         """Return a column as codes."""
         return self._corpus.column(name)[self._kept]
 
 
 def _targets(
-    corpus: Corpus, domains: NDArray[Any], is_copy: NDArray[np.bool_], medical: Floats
-) -> Iterator[tuple[str, Floats, View, NDArray[np.bool_]]]:
-    """Yield (name, target vectors, corpus without copies and target rows, true rows)."""
+    corpus: Corpus, domains: NDArray[Any], is_copy: NDArray[np.bool_], medical: Target
+) -> Iterator[tuple[str, Target, View, NDArray[np.bool_]]]:
+    """Yield (name, target, corpus without copies and target rows, true rows)."""
     vectors = np.concatenate([block for _, block in corpus.blocks()])
+    texts = [text for _, block in corpus.texts() for text in block]
     whole = np.flatnonzero(~is_copy)
-    yield "medical exam", medical, View(corpus, vectors, whole), domains[whole] == "medical"
+    yield "medical exam", medical, View(corpus, vectors, texts, whole), domains[whole] == "medical"
     for domain in sorted(set(domains.tolist())):
         members = np.flatnonzero((domains == domain) & ~is_copy)
         drawn = members[np.argsort(uniform(corpus.keys[members], 0))[:TARGET_ROWS]]
         kept = np.setdiff1d(whole, drawn)
-        yield domain, vectors[drawn], View(corpus, vectors, kept), domains[kept] == domain
+        target = Target(vectors[drawn], [texts[row] for row in drawn])
+        yield domain, target, View(corpus, vectors, texts, kept), domains[kept] == domain
 
 
-def _measured(name: str, view: View, target: Floats, truth: NDArray[np.bool_]) -> dict[str, float]:
+def _measured(name: str, view: View, target: Target, truth: NDArray[np.bool_]) -> dict[str, float]:
     module, settings = methods.chosen("selectors", name, {})
     scores = module.score(view, target, settings, 0)
     order = ranking(scores.score, view.keys)

@@ -24,6 +24,7 @@ from lightadapt_data.shards import Workspace
 FLAGS = {
     "--corpus": ("ingest.corpus", "file, folder or glob of the pile; may be repeated"),
     "--target": ("ingest.target", "file with the examples to select toward; may be repeated"),
+    "--unlike": ("ingest.unlike", "file with examples to select away from; may be repeated"),
     "--task": ("ingest.task", "file with labelled rows; may be repeated"),
     "--text-column": ("ingest.text_column", "column that holds the text"),
     "--label-column": ("ingest.label_column", "column that holds the label"),
@@ -31,7 +32,7 @@ FLAGS = {
     "--method": ("select.method", "selector"),
     "--keep": ("select.keep", "budget: 5000 rows, 2Mtok or 10%%"),
 }
-REPEATED = ("--corpus", "--target", "--task")
+REPEATED = ("--corpus", "--target", "--unlike", "--task")
 REPORTED = ("select", "augment", "curate", "train")
 """Verbs whose run ends with a report."""
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lightadapt_data import rows
 from lightadapt_data.errors import InputError, allowed
+from lightadapt_data.selectors import Target
 from lightadapt_data.shards import Workspace, read_parquet
 from lightadapt_data.vectors import Floats, StoredVectors
 
@@ -42,6 +43,14 @@ class Corpus:
         """Yield (index of the first row, float32 [rows of the block, dim])."""
         return self._vectors.blocks()
 
+    def texts(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield (index of the first row, texts of one part)."""
+        start = 0
+        for part in self.parts:
+            texts = read_parquet(part.rows, ["text"])["text"].to_pylist()
+            yield start, texts
+            start += len(texts)
+
     def column(self, name: str) -> NDArray[np.int32]:
         """Return a column as codes, int32 [rows]: equal values share a code, missing is one too.
 
@@ -70,6 +79,12 @@ def stored_vectors(workspace: Workspace, role: str) -> StoredVectors:
     """Return the stored vectors of all rows of a role, in the order of `rows.parts`."""
     done = [shard for shard in workspace.shards("embed") if shard.args["role"] == role]
     return StoredVectors([shard.file("vectors.npy") for shard in done])
+
+
+def read_target(workspace: Workspace, role: str = "target") -> Target:
+    """Return the rows of the role "target" or "unlike", as selectors see them."""
+    texts = [row["text"] for row in rows.read_role(workspace, role)]
+    return Target(stored_vectors(workspace, role).read(), texts)
 
 
 def content(workspace: Workspace, role: str) -> list[str]:

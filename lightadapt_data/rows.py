@@ -26,8 +26,8 @@ PART_ROWS = 1024
 PROVENANCE = ("origin", "parent_id", "method", "score", "split")
 """Columns that the product adds; an input column of that name is kept as `input_<name>`."""
 
-ROLES = ("corpus", "target", "task")
-"""What an ingested file is: the pile, the examples to select toward, the labelled rows."""
+ROLES = ("corpus", "target", "unlike", "task")
+"""What an ingested file is: the pile, rows to select toward and away from, the labelled rows."""
 
 SPLITS = ("train", "validation", "test")
 

@@ -8,13 +8,15 @@ import textwrap
 
 import numpy as np
 import pytest
+from toys import ToyCorpus, target_of
 
 from lightadapt_data import methods, stages
 from lightadapt_data.augmenters import Candidate, Context
 from lightadapt_data.config import Config
+from lightadapt_data.diversity import Order
 from lightadapt_data.encoders.hashing import Settings as Hashing
 from lightadapt_data.encoders.hashing import load as load_hashing
-from lightadapt_data.filters import Match, Text
+from lightadapt_data.filters import Finding, Text
 from lightadapt_data.gates import Verdict
 from lightadapt_data.selectors import Scores
 
@@ -22,7 +24,8 @@ FAMILIES = {
     "readers": ("sources", "read"),
     "encoders": ("fingerprint", "load"),
     "selectors": ("score",),
-    "filters": ("duplicates",),
+    "diversity": ("order",),
+    "filters": ("examine",),
     "augmenters": ("augment",),
     "translators": ("translate", "fingerprint"),
     "gates": ("judge",),
@@ -93,38 +96,25 @@ def test_heavy_packages_are_imported_inside_functions(family, name):
             assert not heavy & {imported.split(".")[0] for imported in names}
 
 
-class ToyCorpus:
-    """A corpus in memory."""
-
-    def __init__(self, texts, order=None):
-        order = list(range(len(texts))) if order is None else order
-        self.vectors = encode([texts[i] for i in order])
-        self.n_rows, self.dim = self.vectors.shape
-        self.keys = np.array([1 + 7919 * i for i in order], np.uint64)
-        self.tokens = np.full(self.n_rows, 5, np.int32)
-        self._groups = np.array([i % 3 for i in order], np.int32)
-
-    def mean(self):
-        total = np.sort(self.vectors.astype(np.float64), axis=0).sum(axis=0)
-        return (total / self.n_rows).astype(np.float32)
-
-    def blocks(self):
-        for start in range(0, self.n_rows, 4):
-            yield start, self.vectors[start : start + 4].copy()
-
-    def column(self, name):
-        return self._groups
+def corpus_of(texts, order=None):
+    order = list(range(len(texts))) if order is None else order
+    ordered = [texts[i] for i in order]
+    keys = np.array([1 + 7919 * i for i in order], np.uint64)
+    columns = {"source": [i % 3 for i in order]}
+    return ToyCorpus(encode(ordered), ordered, keys, columns)
 
 
 TEXTS = [f"the {'abcdefghij'[i]} of a {'klmnopqrst'[i]} number {i}" for i in range(10)]
-TARGET = encode(["the a of a k", "the b of a l"])
+TARGET = ["the a of a k", "the b of a l"]
 
 
-def scored(module, corpus, target=TARGET, seed=0):
-    before = target.copy()
+def scored(module, corpus, texts=TARGET, seed=0):
+    target = target_of(encode(texts), texts)
+    before = target.vectors.copy()
     scores = module.score(corpus, target, module.Settings(), seed)
     assert isinstance(scores, Scores)
-    assert np.array_equal(target, before)
+    assert np.array_equal(target.vectors, before)
+    assert json.dumps(dict(scores.facts))
     return scores
 
 
@@ -132,7 +122,7 @@ def scored(module, corpus, target=TARGET, seed=0):
 @pytest.mark.parametrize("texts", [TEXTS, TEXTS[:1], ["same"] * 6, ["", "", "x"]])
 @pytest.mark.parametrize("n_targets", [1, 2])
 def test_a_selector_gives_every_row_one_finite_score(module, texts, n_targets):
-    scores = scored(module, ToyCorpus(texts), TARGET[:n_targets])
+    scores = scored(module, corpus_of(texts), TARGET[:n_targets])
     assert scores.score.shape == scores.nearest.shape == (len(texts),)
     assert scores.score.dtype == np.float32
     assert scores.nearest.dtype == np.int32
@@ -142,25 +132,54 @@ def test_a_selector_gives_every_row_one_finite_score(module, texts, n_targets):
 
 @pytest.mark.parametrize("module", of("selectors"))
 def test_a_selector_is_seeded_and_blind_to_the_order_of_rows(module):
-    first, again = (scored(module, ToyCorpus(TEXTS)).score for _ in range(2))
+    first, again = (scored(module, corpus_of(TEXTS)).score for _ in range(2))
     assert np.array_equal(first, again)
     order = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7]
-    assert np.allclose(scored(module, ToyCorpus(TEXTS, order)).score, first[order], atol=1e-6)
+    assert np.allclose(scored(module, corpus_of(TEXTS, order)).score, first[order], atol=1e-6)
+
+
+@pytest.mark.parametrize("module", of("diversity"))
+@pytest.mark.parametrize("texts", [TEXTS, TEXTS[:1], ["same"] * 6, ["", "", "x"], []])
+@pytest.mark.parametrize("n_wanted", [1, 4, 100])
+def test_a_diversity_method_orders_every_row_once(module, texts, n_wanted):
+    vectors = encode(texts)
+    scores = np.linspace(1, 0, len(texts), dtype=np.float32)
+    found, again = (module.order(vectors, scores, n_wanted, module.Settings()) for _ in range(2))
+    assert isinstance(found, Order)
+    assert sorted(found.places.tolist()) == list(range(len(texts)))
+    assert np.array_equal(found.places, again.places)
+    place_of = np.argsort(found.places)
+    for row, other in enumerate(found.close_to.tolist()):
+        assert other == -1 or place_of[other] < place_of[row]
+
+
+class NoRun:
+    """What a filter gets outside a run."""
+
+    seed = 0
+
+    def vectors(self, rows):
+        return encode([row.text for row in rows])
+
+    def encode(self, texts):
+        return encode(texts)
 
 
 @pytest.mark.parametrize("module", of("filters"))
-def test_a_filter_drops_rows_for_kept_ones_only(module):
+def test_a_filter_names_a_kept_row_or_a_reason(module):
     texts = ["one two three four five six seven"] * 3 + ["something else entirely here", ""]
-    found = module.duplicates(
-        [Text(str(i), str(i), t) for i, t in enumerate(texts)], module.Settings()
-    )
-    assert set(found) == {1, 2}
-    for dropped, match in found.items():
-        assert isinstance(match, Match)
-        assert match.kept not in found
-        assert match.kept < dropped
-        assert 0 <= match.similarity <= 1
-    assert module.duplicates([], module.Settings()) == {}
+    rows = [Text(str(i), str(i), text, is_settled=i == 1) for i, text in enumerate(texts)]
+    found = module.examine(rows, module.Settings(), NoRun())
+    assert 1 not in found
+    for dropped, finding in found.items():
+        assert isinstance(finding, Finding)
+        assert finding.reason
+        assert 0 <= finding.similarity <= 1
+        if finding.kept is not None:
+            assert finding.kept not in found
+            assert finding.kept < dropped
+    assert module.examine([], module.Settings(), NoRun()) == {}
+    assert module.examine(rows, module.Settings(), NoRun()) == found
 
 
 @pytest.mark.parametrize("module", of("gates"))

@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from lightadapt_data.config import Config
-from lightadapt_data.filters import Match, Text
+from lightadapt_data.filters import Context, Finding, Text
 
 SPACES = re.compile(r"\s+")
 
@@ -19,14 +19,14 @@ class Settings(Config):
     """The exact_duplicate filter has no settings."""
 
 
-def duplicates(rows: Sequence[Text], settings: Settings) -> dict[int, Match]:
+def examine(rows: Sequence[Text], settings: Settings, context: Context) -> dict[int, Finding]:
     """Return, for each row that equals an earlier kept row of another family, that row."""
     kept: dict[str, int] = {}
-    found: dict[int, Match] = {}
+    found: dict[int, Finding] = {}
     for index, row in enumerate(rows):
         first = kept.setdefault(normalised(row.text), index)
-        if first != index and rows[first].family != row.family:
-            found[index] = Match(first, 1.0)
+        if first != index and rows[first].family != row.family and not row.is_settled:
+            found[index] = Finding("same text", first, 1.0)
     return found
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from lightadapt_data.config import Config
-from lightadapt_data.filters import Match, Text
+from lightadapt_data.filters import Context, Finding, Text
 
 WORD = re.compile(r"\w+|[^\w\s]")
 SEED = 42
@@ -47,24 +47,24 @@ class Settings(Config):
         return self
 
 
-def duplicates(rows: Sequence[Text], settings: Settings) -> dict[int, Match]:
+def examine(rows: Sequence[Text], settings: Settings, context: Context) -> dict[int, Finding]:
     """Return, for each row too close to an earlier kept row of another family, the closest one."""
     if not rows:
         return {}
     grams = [ngrams(row.text, settings.ngram) for row in rows]
     bands = _bands(grams, settings)
     buckets: dict[tuple[int, bytes], list[int]] = defaultdict(list)
-    found: dict[int, Match] = {}
+    found: dict[int, Finding] = {}
     for index, row in enumerate(rows):
         keys = [(band, bands[index, band].tobytes()) for band in range(settings.bands)]
         candidates = {kept for key in keys for kept in buckets.get(key, ())}
-        best = Match(-1, 0.0)
+        best, highest = -1, 0.0
         for kept in sorted(candidates):
             similarity = jaccard(grams[index], grams[kept])
-            if similarity > best.similarity and rows[kept].family != row.family:
-                best = Match(kept, similarity)
-        if best.similarity >= settings.threshold:
-            found[index] = best
+            if similarity > highest and rows[kept].family != row.family:
+                best, highest = kept, similarity
+        if highest >= settings.threshold and not row.is_settled:
+            found[index] = Finding(f"similarity {highest:.2f}", best, highest)
             continue
         for key in keys:
             buckets[key].append(index)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from lightadapt_data.config import Config
-from lightadapt_data.selectors import Corpus, Floats, Scores
+from lightadapt_data.selectors import Corpus, Scores, Target
 from lightadapt_data.vectors import uniform
 
 NEEDS_TARGET = False
@@ -21,7 +21,7 @@ class Settings(Config):
     """Column whose values share the budget equally."""
 
 
-def score(corpus: Corpus, target: Floats, settings: Settings, seed: int) -> Scores:
+def score(corpus: Corpus, target: Target, settings: Settings, seed: int) -> Scores:
     """Return -(place within its source) - draw / 2: first places come first, then second ones."""
     groups = corpus.column(settings.by)
     draws = uniform(corpus.keys, seed)

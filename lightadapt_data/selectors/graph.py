@@ -21,7 +21,7 @@ from pydantic import Field
 
 from lightadapt_data.config import Config
 from lightadapt_data.errors import InputError
-from lightadapt_data.selectors import Corpus, Floats, Scores, nearest
+from lightadapt_data.selectors import Corpus, Floats, Scores, Target, nearest
 from lightadapt_data.vectors import unit
 
 SEED = 1234
@@ -45,7 +45,7 @@ class Settings(Config):
     """Largest corpus that is taken on [rows]."""
 
 
-def score(corpus: Corpus, target: Floats, settings: Settings, seed: int) -> Scores:
+def score(corpus: Corpus, target: Target, settings: Settings, seed: int) -> Scores:
     """Return smoothed mean cosines with the k closest target rows, and the closest target row.
 
     Raises:

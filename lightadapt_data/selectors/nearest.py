@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from lightadapt_data.config import Config
-from lightadapt_data.selectors import Corpus, Floats, Scores
+from lightadapt_data.selectors import Corpus, Scores, Target
 from lightadapt_data.vectors import unit
 
 
@@ -26,10 +26,10 @@ class Settings(Config):
     """Subtract the corpus mean from every vector first."""
 
 
-def score(corpus: Corpus, target: Floats, settings: Settings, seed: int) -> Scores:
+def score(corpus: Corpus, target: Target, settings: Settings, seed: int) -> Scores:
     """Return the mean cosine with the k closest target rows, in [-1, 1], and the closest one."""
     mean = corpus.mean() if settings.centred else np.zeros(corpus.dim, np.float32)
-    queries = unit(target - mean)
+    queries = unit(target.vectors - mean)
     k = min(settings.k, len(queries))
     scores = np.empty(corpus.n_rows, np.float32)
     nearest = np.empty(corpus.n_rows, np.int32)

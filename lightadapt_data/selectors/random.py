@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from lightadapt_data.config import Config
-from lightadapt_data.selectors import Corpus, Floats, Scores
+from lightadapt_data.selectors import Corpus, Scores, Target
 from lightadapt_data.vectors import uniform
 
 NEEDS_TARGET = False
@@ -18,7 +18,7 @@ class Settings(Config):
     """The random selector has no settings; the recipe's seed decides."""
 
 
-def score(corpus: Corpus, target: Floats, settings: Settings, seed: int) -> Scores:
+def score(corpus: Corpus, target: Target, settings: Settings, seed: int) -> Scores:
     """Return a number in [0, 1) drawn from each row's id and the seed."""
     draws = uniform(corpus.keys, seed).astype(np.float32)
     return Scores(draws, np.full(corpus.n_rows, -1, np.int32))

@@ -14,7 +14,7 @@ from pydantic import Field
 from lightadapt_data import ledger, methods, rows
 from lightadapt_data.config import StageConfig
 from lightadapt_data.errors import InputError
-from lightadapt_data.filters import Match, Text
+from lightadapt_data.filters import Finding, Text
 from lightadapt_data.shards import Counts, Workspace, file_digest, read_parquet, write_parquet
 from lightadapt_data.shards import deliver as deliver_files
 
@@ -141,9 +141,9 @@ def _filter(
     for name in settings.filters:
         module, options = methods.chosen("filters", name, settings.options)
         texts = [Text(row["id"], rows.family(row), row["text"]) for row in kept]
-        matches: dict[int, Match] = module.duplicates(texts, options)
+        matches: dict[int, Finding] = module.examine(texts, options, None)
         for index, match in sorted(matches.items()):
-            other = kept[match.kept]
+            other = kept[match.kept or 0]
             reason = f"{name}: similarity {match.similarity:.2f} with a kept {other['origin']} row"
             drops.append(Drop(kept[index], reason, other["id"]))
         kept = [row for index, row in enumerate(kept) if index not in matches]

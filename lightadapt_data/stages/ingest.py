@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 VERSION = 1
 READS: tuple[str, ...] = ()
 FAMILIES = {"reader": "readers"}
-PATH_FIELDS = ("corpus", "target", "task")
+PATH_FIELDS = ("corpus", "target", "unlike", "task")
 SHARD_BYTES = 16 << 20
 LEAST_ROWS = 16
 """Rows from which a file has a part of its own; smaller ones share [rows]."""
@@ -46,7 +46,7 @@ LEAST_ROWS = 16
 class Settings(StageConfig):
     """Settings of the ingest stage."""
 
-    NOT_IN_KEY: ClassVar[frozenset[str]] = frozenset({"corpus", "target", "task"})
+    NOT_IN_KEY: ClassVar[frozenset[str]] = frozenset({"corpus", "target", "unlike", "task"})
 
     reader: str = "files"
     """Name of a file in lightadapt_data/readers/: how the corpus is read."""
@@ -54,6 +54,8 @@ class Settings(StageConfig):
     """Files, folders or globs of the pile; with reader "docstrings" packages, empty for all."""
     target: tuple[str, ...] = ()
     """Files with the examples to select toward."""
+    unlike: tuple[str, ...] = ()
+    """Files with examples to select away from."""
     task: tuple[str, ...] = ()
     """Files with the labelled rows; train, validation or test in a file's name sets its split."""
     text_column: str = "text"

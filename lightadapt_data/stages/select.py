@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 from lightadapt_data import ledger, methods, rows
 from lightadapt_data.budget import Budget, ranking, take
 from lightadapt_data.config import StageConfig
-from lightadapt_data.corpus import Corpus, content, stored_vectors
+from lightadapt_data.corpus import Corpus, content, read_target
 from lightadapt_data.errors import InputError, NothingSelectedError, RecipeError
 from lightadapt_data.selectors import Floats, Scores
 from lightadapt_data.shards import Counts, Shard, Workspace, digest_of, read_parquet
@@ -78,7 +78,7 @@ def run_shard(settings: Settings, workspace: Workspace, shard: Shard, out: Path)
 
 def score(settings: Settings, workspace: Workspace, corpus: Corpus, method: str) -> Scores:
     """Return the scores of one selector, checked to be finite and one per row."""
-    target = stored_vectors(workspace, "target").read()
+    target = read_target(workspace)
     module, options = methods.chosen("selectors", method, settings.options)
     scores: Scores = module.score(corpus, target, options, workspace.seed)
     if scores.score.shape != (corpus.n_rows,) or not np.isfinite(scores.score).all():

@@ -1,26 +1,11 @@
 import numpy as np
 import pytest
+from toys import ToyCorpus, target_of
 
 from lightadapt_data.errors import InputError
 from lightadapt_data.selectors import nearest
 from lightadapt_data.selectors.graph import Settings, neighbours, score
 from lightadapt_data.vectors import unit
-
-
-class Toy:
-    """A corpus in memory."""
-
-    def __init__(self, vectors):
-        self.vectors = np.asarray(vectors, np.float32)
-        self.n_rows, self.dim = self.vectors.shape
-        self.keys = np.arange(self.n_rows, dtype=np.uint64)
-
-    def mean(self):
-        return self.vectors.mean(axis=0)
-
-    def blocks(self):
-        for start in range(0, self.n_rows, 100):
-            yield start, self.vectors[start : start + 100]
 
 
 @pytest.fixture
@@ -30,7 +15,7 @@ def clusters():
     centres = rng.normal(size=(2, 32))
     rows = np.concatenate([centre + 0.8 * rng.normal(size=(200, 32)) for centre in centres])
     target = (centres[0] + 1.5 * rng.normal(size=(3, 32))).astype(np.float32)
-    return Toy(rows), target
+    return ToyCorpus(rows, rows_per_block=100), target_of(target)
 
 
 def precision(scores):

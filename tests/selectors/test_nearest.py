@@ -1,24 +1,9 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from toys import ToyCorpus, target_of
 
 from lightadapt_data.selectors.nearest import Settings, score
-
-
-class Toy:
-    """A corpus in memory."""
-
-    def __init__(self, vectors, rows_per_block=3):
-        self.vectors = np.asarray(vectors, np.float32)
-        self.n_rows, self.dim = self.vectors.shape
-        self.rows_per_block = rows_per_block
-
-    def mean(self):
-        return self.vectors.mean(axis=0)
-
-    def blocks(self):
-        for start in range(0, self.n_rows, self.rows_per_block):
-            yield start, self.vectors[start : start + self.rows_per_block]
 
 
 def cosine(left, right):
@@ -29,9 +14,9 @@ def cosine(left, right):
 @given(st.integers(1, 12), st.integers(1, 6), st.integers(1, 8), st.booleans(), st.integers(0, 99))
 def test_scores_equal_a_plain_loop(n_rows, n_targets, k, centred, seed):
     rng = np.random.default_rng(seed)
-    corpus = Toy(rng.normal(size=(n_rows, 5)))
+    corpus = ToyCorpus(rng.normal(size=(n_rows, 5)), rows_per_block=3)
     target = rng.normal(size=(n_targets, 5)).astype(np.float32)
-    scores = score(corpus, target, Settings(k=k, centred=centred), seed=0)
+    scores = score(corpus, target_of(target), Settings(k=k, centred=centred), seed=0)
     mean = corpus.mean() if centred else 0
     for row, (value, nearest) in enumerate(zip(scores.score, scores.nearest, strict=True)):
         cosines = [cosine(corpus.vectors[row] - mean, query - mean) for query in target]
@@ -43,9 +28,9 @@ def test_scores_equal_a_plain_loop(n_rows, n_targets, k, centred, seed):
 def test_centring_takes_out_what_all_rows_share():
     rng = np.random.default_rng(0)
     shared = np.array([10, 0, 0], np.float32)
-    corpus = Toy(rng.normal(size=(50, 3)).astype(np.float32) + shared)
+    corpus = ToyCorpus(rng.normal(size=(50, 3)).astype(np.float32) + shared)
     target = corpus.vectors[:1]
-    plain = score(corpus, target, Settings(k=1, centred=False), 0).score
-    centred = score(corpus, target, Settings(k=1), 0).score
+    plain = score(corpus, target_of(target), Settings(k=1, centred=False), 0).score
+    centred = score(corpus, target_of(target), Settings(k=1), 0).score
     assert plain[1:].min() > 0.9
     assert centred[1:].std() > 10 * plain[1:].std()
