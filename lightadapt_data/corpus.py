@@ -43,11 +43,27 @@ class Corpus:
         """Yield (index of the first row, float32 [rows of the block, dim])."""
         return self._vectors.blocks()
 
-    def texts(self) -> Iterator[tuple[int, list[str]]]:
-        """Yield (index of the first row, texts of one part)."""
+    def texts(self, column: str = "text") -> Iterator[tuple[int, list[str]]]:
+        """Yield (index of the first row, texts of one part); a missing cell is an empty text.
+
+        Raises:
+            InputError: a part of the corpus does not have the column, or it holds no texts.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         start = 0
         for part in self.parts:
-            texts = read_parquet(part.rows, ["text"])["text"].to_pylist()
+            names = [
+                cell.name
+                for cell in pq.read_schema(part.rows)
+                if pa.types.is_string(cell.type) or pa.types.is_large_string(cell.type)
+            ]
+            if column not in names:
+                raise InputError(
+                    f"corpus: no text column '{column}' in {part.name}; {allowed(column, names)}"
+                )
+            texts = [cell or "" for cell in read_parquet(part.rows, [column])[column].to_pylist()]
             yield start, texts
             start += len(texts)
 
@@ -57,10 +73,18 @@ class Corpus:
         Raises:
             InputError: no part of the corpus has the column.
         """
+        return self.categories(name)[0]
+
+    def categories(self, name: str) -> tuple[NDArray[np.int32], list[str]]:
+        """Return a column as codes, int32 [rows], and what each code stands for.
+
+        Raises:
+            InputError: no part of the corpus has the column.
+        """
         import pyarrow.parquet as pq
 
         codes: dict[str, int] = {}
-        values: list[int] = []
+        found: list[NDArray[np.int32]] = []
         columns: set[str] = set()
         for part in self.parts:
             with pq.ParquetFile(part.rows) as file:
@@ -69,10 +93,19 @@ class Corpus:
                 cells = (
                     file.read([name])[name].to_pylist() if has_column else [None] * part.n_rows()
                 )
-            values += [codes.setdefault(str(cell), len(codes)) for cell in cells]
+            places = [codes.setdefault(str(cell), len(codes)) for cell in cells]
+            found.append(np.array(places, np.int32))
         if name not in columns:
             raise InputError(f"corpus: no column '{name}'; {allowed(name, columns)}")
-        return np.array(values, np.int32)
+        return np.concatenate(found), list(codes)
+
+    def vectors_at(self, places: NDArray[np.int64]) -> Floats:
+        """Return the vectors of some rows, float32 [places, dim], in the order of `places`."""
+        found = np.empty((len(places), self.dim), np.float32)
+        for start, block in self.blocks():
+            inside = np.flatnonzero((places >= start) & (places < start + len(block)))
+            found[inside] = block[places[inside] - start]
+        return found
 
 
 def stored_vectors(workspace: Workspace, role: str) -> StoredVectors:
@@ -83,8 +116,10 @@ def stored_vectors(workspace: Workspace, role: str) -> StoredVectors:
 
 def read_target(workspace: Workspace, role: str = "target") -> Target:
     """Return the rows of the role "target" or "unlike", as selectors see them."""
-    texts = [row["text"] for row in rows.read_role(workspace, role)]
-    return Target(stored_vectors(workspace, role).read(), texts)
+    found = rows.read_role(workspace, role)
+    names = {name for row in found for name, cell in row.items() if isinstance(cell, str)}
+    columns = {name: [str(row.get(name) or "") for row in found] for name in sorted(names)}
+    return Target(stored_vectors(workspace, role).read(), columns.pop("text", []), columns)
 
 
 def content(workspace: Workspace, role: str) -> list[str]:

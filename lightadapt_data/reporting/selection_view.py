@@ -45,13 +45,12 @@ def read(workspace: Workspace) -> Selection | None:
     result = workspace.result("select") if workspace.has("select") else None
     if result is None:
         return None
-    (scored,) = workspace.shards("select")
     paths = sorted(result.folder.glob("ledger-*.parquet"))
     ranks = [pq.read_table(path, columns=["rank"])["rank"].to_numpy() for path in paths]
     summary = json.loads(result.file("summary.json").read_text("utf-8"))
     return Selection(
-        np.load(scored.file("scores.npy"), mmap_mode="r"),
-        np.load(scored.file("nearest.npy"), mmap_mode="r"),
+        np.load(result.file("scores.npy"), mmap_mode="r"),
+        np.load(result.file("nearest.npy"), mmap_mode="r"),
         np.concatenate(ranks) if ranks else np.zeros(0, np.int64),
         summary["kept"],
         summary["cut"],

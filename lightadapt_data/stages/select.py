@@ -1,38 +1,48 @@
-"""select: score every corpus row against the target, keep what fits a budget, explain all."""
+"""select: score every corpus row against the target, keep what fits a budget, explain all.
+
+Scores are made once per target (shards); a new budget, quota, temperature or diversity method
+only chooses anew from them.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from lightadapt_data import ledger, methods, rows
-from lightadapt_data.budget import Budget, ranking, take
+from lightadapt_data import methods, rows, score_table, selected_rows
+from lightadapt_data.budget import Budget, Cap, ranking, take
+from lightadapt_data.choosing import ALIKE, CAPPED, Choice, Rules, choose
 from lightadapt_data.config import StageConfig
-from lightadapt_data.corpus import Corpus, content, read_target
-from lightadapt_data.errors import InputError, NothingSelectedError, RecipeError
-from lightadapt_data.selectors import Floats, Scores
-from lightadapt_data.shards import Counts, Shard, Workspace, digest_of, read_parquet
+from lightadapt_data.corpus import Corpus, content, read_target, rows_at
+from lightadapt_data.diversity import Order
+from lightadapt_data.errors import InputError, NothingSelectedError, RecipeError, allowed
+from lightadapt_data.selectors import Floats, Scores, Target
+from lightadapt_data.shards import Counts, Shard, Workspace, digest_of
 from lightadapt_data.shards import deliver as deliver_files
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 READS = ("ingest", "embed")
-FAMILIES = {"method": "selectors", "baseline": "selectors"}
-RUN_ONLY = ("keep", "baseline", "baseline_tokens")
+FAMILIES = {"method": "selectors", "baseline": "selectors", "diversity": "diversity"}
+RUN_ONLY = (
+    "keep",
+    "baseline",
+    "baseline_tokens",
+    "temperature",
+    "quotas",
+    "unlike_weight",
+    "diversity",
+    "diversity_pool",
+)
 USES_ALL_CORES = True
-FILE_PARTS = 256
-"""Parts of the corpus in one file of the ledger or of the selection."""
 
 
 class Settings(StageConfig):
@@ -41,7 +51,20 @@ class Settings(StageConfig):
     method: str = "nearest"
     """Name of a file in lightadapt_data/selectors/."""
     keep: str = "10%"
-    """Budget: rows (5000, 20k), tokens (2Mtok) or a share of the corpus (10%)."""
+    """Budget: rows (5000, 20k), tokens (2Mtok), a share of the corpus (10%), or a score (>=0.3)."""
+    shares: dict[str, float] = Field(default_factory=dict)
+    """Several targets: share of the budget by target file (the source of its rows) [parts]."""
+    unlike_weight: float = Field(default=1.0, ge=0)
+    """How much closeness to the rows of ingest.unlike counts against a row [ratio]."""
+    quotas: dict[str, dict[str, float]] = Field(default_factory=dict)
+    """By column, the most that a value may take of the budget, "*" for every other value; the
+    column "target" stands for the file of the nearest target row [fraction]."""
+    temperature: float = Field(default=0.0, ge=0)
+    """0 keeps the best; above, rows are sampled by score + temperature * Gumbel noise [score]."""
+    diversity: str = ""
+    """Name of a file in lightadapt_data/diversity/ that reorders the best rows; empty for none."""
+    diversity_pool: float = Field(default=3.0, ge=1)
+    """Best rows that diversity works on, as a multiple of what the budget keeps [ratio]."""
     baseline: str = ""
     """Selector whose rows are kept beside the selection for the comparison; empty for none."""
     baseline_tokens: float = Field(default=4.0, gt=0)
@@ -56,29 +79,50 @@ class Settings(StageConfig):
             raise ValueError(str(error)) from None
         return str(value)
 
+    @model_validator(mode="after")
+    def _possible(self) -> Settings:
+        if any(share <= 0 for share in self.shares.values()):
+            raise ValueError(f"shares = {self.shares}: every share must be above 0")
+        if self.shares and self.keep.lstrip().startswith(">="):
+            raise ValueError("a score threshold has no shares; give keep in rows, tokens or %")
+        wrong = [n for quota in self.quotas.values() for n in quota.values() if not 0 <= n <= 1]
+        if wrong:
+            raise ValueError(f"quotas: {wrong[0]} is not allowed; a share of the budget, 0 to 1")
+        return self
+
 
 def shards(settings: Settings, workspace: Workspace) -> list[Shard]:
-    """Return one shard: the table of scores, which a new budget does not change."""
-    reads = {
-        "corpus": digest_of(content(workspace, "corpus")),
-        "target": digest_of(content(workspace, "target")),
-        "seed": str(workspace.seed),
-    }
-    return [Shard("scores", reads)]
+    """Return one shard per target: its table of scores, which a new budget does not change."""
+    reads = {"corpus": digest_of(content(workspace, "corpus")), "seed": str(workspace.seed)}
+    target = {**reads, "target": digest_of(content(workspace, "target"))}
+    names = list(settings.shares) or [score_table.ALL]
+    made = [Shard(f"scores/{name}", {**target, "name": name}, {"target": name}) for name in names]
+    if rows.parts(workspace, "unlike"):
+        unlike = {**reads, "target": digest_of(content(workspace, "unlike")), "name": "unlike"}
+        made.append(Shard("unlike", unlike, {"target": None}))
+    return made
 
 
 def run_shard(settings: Settings, workspace: Workspace, shard: Shard, out: Path) -> Counts:
-    """Score every row of the corpus."""
+    """Score every row of the corpus toward one target, or toward the rows to avoid."""
     corpus = Corpus(workspace)
-    scores = score(settings, workspace, corpus, settings.method)
+    name = shard.args["target"]
+    if name is None:
+        target = read_target(workspace, "unlike")
+    else:
+        members = score_table.members(workspace, name)
+        target = score_table.part(read_target(workspace), members)
+    scores = score(settings, workspace, corpus, settings.method, target)
     np.save(out / "scores.npy", scores.score)
     np.save(out / "nearest.npy", scores.nearest)
+    (out / "facts.json").write_text(json.dumps(dict(scores.facts), indent=1), "utf-8")
     return {"rows_in": corpus.n_rows, "rows_out": corpus.n_rows}
 
 
-def score(settings: Settings, workspace: Workspace, corpus: Corpus, method: str) -> Scores:
+def score(
+    settings: Settings, workspace: Workspace, corpus: Corpus, method: str, target: Target
+) -> Scores:
     """Return the scores of one selector, checked to be finite and one per row."""
-    target = read_target(workspace)
     module, options = methods.chosen("selectors", method, settings.options)
     scores: Scores = module.score(corpus, target, options, workspace.seed)
     if scores.score.shape != (corpus.n_rows,) or not np.isfinite(scores.score).all():
@@ -92,30 +136,152 @@ def score(settings: Settings, workspace: Workspace, corpus: Corpus, method: str)
 def run(settings: Settings, workspace: Workspace, out: Path) -> Counts:
     """Choose rows by the budget; write the selection, the baseline, the ledger and the cut."""
     corpus = Corpus(workspace)
-    (scored,) = workspace.shards("select")
-    scores = np.load(scored.file("scores.npy"))
-    order = ranking(scores, corpus.keys)
-    n_kept = take(order, corpus.tokens, Budget.parse(settings.keep))
-    if n_kept == 0:
+    table = score_table.read(workspace, settings.unlike_weight)
+    parts = sum(settings.shares.values())
+    shares = {name: settings.shares.get(name, 1.0) / (parts or 1.0) for name in table.scores}
+    rules = _rules(settings, workspace, corpus, table)
+    choice = choose(table.scores, shares, corpus.keys, corpus.tokens, rules)
+    scores, nearest = table.of(choice.target)
+    if choice.n_kept == 0:
+        best = int(scores.argmax())
         raise NothingSelectedError(
             f"select.keep = {settings.keep!r} keeps none of {corpus.n_rows:,} rows (the best has "
-            f"{int(corpus.tokens[order[0]]):,} tokens); raise the budget"
+            f"{int(corpus.tokens[best]):,} tokens and the score {scores[best]:.4f}); raise the "
+            "budget"
         )
-    rank = np.empty(corpus.n_rows, np.int64)
-    rank[order] = np.arange(1, corpus.n_rows + 1)
-    nearest_ids = _nearest_ids(workspace, np.load(scored.file("nearest.npy")))
-    choice = _Choice(settings.method, settings.keep, scores, rank, n_kept, nearest_ids)
-    _write(choice, corpus.parts, out)
-    n_tokens = int(corpus.tokens[order[:n_kept]].sum())
+    np.save(out / "scores.npy", scores)
+    np.save(out / "nearest.npy", nearest)
+    summary = _summary(settings, corpus, table, choice, scores)
+    decision = _decision(settings, workspace, choice, scores, nearest, summary["cut"])
+    selected_rows.write(decision, corpus.parts, out)
     if settings.baseline:
-        _write_baseline(settings, workspace, out, corpus, n_tokens)
-    cut = float(scores[order[n_kept - 1]])
-    summary = {"cut": cut, "kept": n_kept, "corpus": corpus.n_rows, "keep": settings.keep}
+        _write_baseline(settings, workspace, out, corpus, summary["tokens"])
     (out / "summary.json").write_text(json.dumps(summary, indent=1), "utf-8")
-    short = Budget.parse(settings.keep)
-    if short.unit == "rows" and n_kept < short.amount:
-        logger.warning("select: asked for %s, the corpus has %s rows", settings.keep, n_kept)
-    return {"rows_in": corpus.n_rows, "rows_out": n_kept, "tokens": n_tokens}
+    if summary["short"]:
+        logger.warning(
+            "select: asked for %s, kept %s rows (%s tokens): %s no more",
+            settings.keep,
+            f"{choice.n_kept:,}",
+            f"{summary['tokens']:,}",
+            "the quotas leave" if settings.quotas else "the corpus has",
+        )
+    return {"rows_in": corpus.n_rows, "rows_out": choice.n_kept, "tokens": summary["tokens"]}
+
+
+def _summary(
+    settings: Settings,
+    corpus: Corpus,
+    table: score_table.ScoreTable,
+    choice: Choice,
+    scores: Floats,
+) -> dict[str, Any]:
+    kept = choice.order[: choice.n_kept]
+    budget = Budget.parse(settings.keep)
+    wanted = budget.amount * corpus.n_rows if budget.unit == "fraction" else budget.amount
+    n_tokens = int(corpus.tokens[kept].sum())
+    spent = n_tokens if budget.unit == "tokens" else choice.n_kept
+    return {
+        "cut": float(scores[kept].min()),
+        "kept": choice.n_kept,
+        "corpus": corpus.n_rows,
+        "keep": settings.keep,
+        "tokens": n_tokens,
+        "short": max(0, int(wanted + 1e-9) - spent) if choice.is_all else 0,
+        "capped": int((choice.fate == CAPPED).sum()),
+        "alike": int((choice.fate == ALIKE).sum()),
+        "by_target": {
+            name: int((choice.target[kept] == number).sum())
+            for number, name in enumerate(table.scores)
+        },
+        "facts": table.facts,
+    }
+
+
+def _decision(
+    settings: Settings,
+    workspace: Workspace,
+    choice: Choice,
+    scores: Floats,
+    nearest: NDArray[np.int32],
+    cut: float,
+) -> selected_rows.Decision:
+    """Return what the ledger says, with the ids of the rows that reasons point to."""
+    import pyarrow as pa
+
+    is_score_all = not (
+        settings.quotas or settings.diversity or settings.temperature or settings.shares
+    )
+    like = np.unique(choice.like[choice.like >= 0]).tolist()
+    ids = rows_at(workspace, like, ("id",))
+    target_ids = [row["id"] for row in rows.read_role(workspace, "target")]
+    return selected_rows.Decision(
+        settings.method,
+        choice,
+        choice.rank,
+        scores,
+        nearest,
+        pa.array(target_ids, pa.string()),
+        selected_rows.reasons(
+            settings.keep, choice, cut if is_score_all else None, settings.diversity
+        ),
+        {place: row["id"] for place, row in zip(like, ids, strict=True)},
+    )
+
+
+def _rules(
+    settings: Settings, workspace: Workspace, corpus: Corpus, table: score_table.ScoreTable
+) -> Rules:
+    """Return the rules of choosing that the settings give for this corpus."""
+    budget = Budget.parse(settings.keep)
+    diversity = None
+    if settings.diversity:
+        module, options = methods.chosen("diversity", settings.diversity, settings.options)
+
+        def reorder(places: NDArray[np.int64], scores: Floats, n_wanted: int) -> Order:
+            found: Order = module.order(corpus.vectors_at(places), scores, n_wanted, options)
+            return found
+
+        diversity = reorder
+    size = budget.amount * corpus.n_rows if budget.unit == "fraction" else budget.amount
+    if budget.unit == "threshold":
+        size = float(sum((scores >= budget.amount).sum() for scores in table.scores.values()))
+    caps = [
+        _cap(column, quota, size, *_kinds(column, workspace, corpus, table))
+        for column, quota in settings.quotas.items()
+    ]
+    return Rules(
+        budget, workspace.seed, settings.temperature, caps, diversity, settings.diversity_pool
+    )
+
+
+def _kinds(
+    column: str, workspace: Workspace, corpus: Corpus, table: score_table.ScoreTable
+) -> tuple[NDArray[np.int32], list[str]]:
+    """Return the kind of every row by a column, as codes, and the names of the kinds."""
+    if column != "target":
+        return corpus.categories(column)
+    sources = score_table.target_sources(workspace)
+    names = sorted(set(sources))
+    codes = np.array([*(names.index(source) for source in sources), 0], np.int32)
+    nearest = next(iter(table.nearest.values()))
+    return codes[nearest], names
+
+
+def _cap(
+    column: str,
+    quota: Mapping[str, float],
+    size: float,
+    codes: NDArray[np.int32],
+    names: list[str],
+) -> Cap:
+    unknown = set(quota) - {"*", *names}
+    if unknown:
+        name = sorted(unknown)[0]
+        raise InputError(
+            f"select.quotas.{column}: no row has the value '{name}'; {allowed(name, names[:50])}"
+        )
+    others = quota.get("*", np.inf)
+    return Cap(codes, np.array([quota.get(name, others) * size for name in names], np.float64))
 
 
 def deliver(workspace: Workspace) -> None:
@@ -133,119 +299,15 @@ def deliver(workspace: Workspace) -> None:
     )
 
 
-def _nearest_ids(workspace: Workspace, nearest: NDArray[np.int32]) -> pa.Array:
-    """Return the id of each row's nearest target row; null where the method looks at none."""
-    import pyarrow as pa
-
-    ids = pa.array([row["id"] for row in rows.read_role(workspace, "target")], pa.string())
-    return ids.take(pa.array(nearest, mask=nearest < 0))
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """What was decided, one entry per corpus row."""
-
-    method: str
-    keep: str
-    scores: Floats
-    rank: NDArray[np.int64]
-    """From 1, the best."""
-    n_kept: int
-    nearest_ids: pa.Array
-    """Id of the nearest target row, or null."""
-
-
-def _write(choice: _Choice, parts: list[rows.Part], out: Path) -> None:
-    """Write selection and ledger part by part, in corpus order: memory stays that of one part."""
-    import pyarrow.parquet as pq
-
-    schema = selected_schema(parts)
-    start = 0
-    for first in range(0, len(parts), FILE_PARTS):
-        name = f"{first // FILE_PARTS:05d}.parquet"
-        selection = pq.ParquetWriter(out / f"selected-{name}", schema, compression="zstd")
-        lines = pq.ParquetWriter(out / f"ledger-{name}", ledger.schema(), compression="zstd")
-        with selection, lines:
-            for part in parts[first : first + FILE_PARTS]:
-                table = read_parquet(part.rows)
-                span = slice(start, start + len(table))
-                start = span.stop
-                lines.write_table(_ledger_lines(choice, table, span))
-                kept = np.flatnonzero(choice.rank[span] <= choice.n_kept)
-                if len(kept):
-                    chosen = _with_provenance(table, choice.scores[span], choice.method).take(kept)
-                    selection.write_table(rows.conform(chosen, schema))
-
-
-def _ledger_lines(choice: _Choice, table: pa.Table, span: slice) -> pa.Table:
-    import pyarrow as pa
-
-    cut = choice.scores[choice.rank == choice.n_kept][0]
-    below = f"below the cut: rank over {choice.n_kept}, score under {cut:.4f}"
-    is_dropped = pa.array((choice.rank[span] > choice.n_kept).astype(np.int32))
-    return ledger.table(
-        len(table),
-        id=table["id"],
-        source=table["source"],
-        origin="selected",
-        stage="select",
-        decision=pa.array(["kept", "dropped"]).take(is_dropped),
-        reason=pa.array([f"within the budget {choice.keep}", below]).take(is_dropped),
-        score=choice.scores[span],
-        rank=choice.rank[span],
-        nearest_id=choice.nearest_ids[span],
-    )
-
-
-def selected_schema(parts: list[rows.Part]) -> pa.Schema:
-    """Return the columns of selected rows: those of the input, then the provenance."""
-    import pyarrow as pa
-
-    schema = rows.unified_schema([part.rows for part in parts])
-    for name in rows.PROVENANCE:
-        schema = schema.append(pa.field(name, pa.float32() if name == "score" else pa.string()))
-    return schema
-
-
-def _with_provenance(table: pa.Table, scores: Floats, method: str) -> pa.Table:
-    import pyarrow as pa
-
-    n_rows = len(table)
-    columns = {
-        "origin": pa.repeat("selected", n_rows),
-        "parent_id": pa.nulls(n_rows, pa.string()),
-        "method": pa.repeat(method, n_rows),
-        "score": pa.array(scores),
-        "split": pa.repeat("train", n_rows),
-    }
-    for name, column in columns.items():
-        table = table.append_column(name, column)
-    return table
-
-
 def _write_baseline(
     settings: Settings, workspace: Workspace, out: Path, corpus: Corpus, n_tokens: int
 ) -> None:
     """Write the baseline's rows in its own order, `baseline_tokens` times as many tokens."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    scores = score(settings, workspace, corpus, settings.baseline).score
+    target = read_target(workspace)
+    scores = score(settings, workspace, corpus, settings.baseline, target).score
     order = ranking(scores, corpus.keys)
     budget = Budget(n_tokens * settings.baseline_tokens, "tokens")
     chosen = order[: take(order, corpus.tokens, budget)]
-    schema = selected_schema(corpus.parts)
-    place = np.full(corpus.n_rows, -1, np.int64)
-    place[chosen] = np.arange(len(chosen))
-    tables, places, start = [], [], 0
-    for part in corpus.parts:
-        span = slice(start, start + part.n_rows())
-        start = span.stop
-        taken = np.flatnonzero(place[span] >= 0)
-        if len(taken):
-            table = _with_provenance(read_parquet(part.rows), scores[span], settings.baseline)
-            tables.append(rows.conform(table.take(taken), schema))
-            places.append(place[span][taken])
-    table = pa.concat_tables(tables) if tables else schema.empty_table()
-    table = table.take(np.argsort(np.concatenate(places))) if tables else table
-    pq.write_table(table, out / "baseline.parquet", compression="zstd")
+    selected_rows.write_in_order(
+        chosen, scores, settings.baseline, corpus.parts, out / "baseline.parquet"
+    )
