@@ -201,14 +201,24 @@ def _put(tables: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _resolve_paths(tables: dict[str, Any], base: Path) -> None:
-    """Make the path fields of every stage table absolute."""
+    """Make the path fields of every stage table, and of its methods' tables, absolute."""
     for name in stages.STAGES:
         table = tables.get(name)
         if not isinstance(table, dict):
             continue
-        for field in getattr(stages.load(name), "PATH_FIELDS", ()):
-            value = table.get(field)
-            if isinstance(value, str) and value and value != "-":
-                table[field] = str(base / Path(value).expanduser())
-            elif isinstance(value, list):
-                table[field] = [str(base / Path(item).expanduser()) for item in value]
+        module = stages.load(name)
+        _make_absolute(table, getattr(module, "PATH_FIELDS", ()), base)
+        for family in getattr(module, "FAMILIES", {}).values():
+            for method in set(table) & set(methods.names(family)):
+                fields = getattr(methods.load(family, method), "PATH_FIELDS", ())
+                if isinstance(table[method], dict):
+                    _make_absolute(table[method], fields, base)
+
+
+def _make_absolute(table: dict[str, Any], fields: Iterable[str], base: Path) -> None:
+    for field in fields:
+        value = table.get(field)
+        if isinstance(value, str) and value and value != "-":
+            table[field] = str(base / Path(value).expanduser())
+        elif isinstance(value, list):
+            table[field] = [str(base / Path(item).expanduser()) for item in value]
