@@ -90,10 +90,13 @@ class View:
         for start in range(0, self.n_rows, 16_384):
             yield start, self._vectors[self._kept[start : start + 16_384]]
 
-    def texts(self) -> Iterator[tuple[int, list[str]]]:
+    def texts(self, column: str = "text") -> Iterator[tuple[int, list[str]]]:
         """Yield (index of the first row, texts)."""
+        texts = self._texts
+        if column != "text":
+            texts = [text for _, block in self._corpus.texts(column) for text in block]
         for start in range(0, self.n_rows, 1024):
-            yield start, [self._texts[row] for row in self._kept[start : start + 1024]]
+            yield start, [texts[row] for row in self._kept[start : start + 1024]]
 
     def column(self, name: str) -> NDArray[np.int32]:
         """Return a column as codes."""

@@ -51,9 +51,10 @@ class ToyCorpus:
         for start in range(0, self.n_rows, self._rows_per_block):
             yield start, self.vectors[start : start + self._rows_per_block].copy()
 
-    def texts(self):
+    def texts(self, column="text"):
+        texts = self._texts if column == "text" else self._columns[column]
         for start in range(0, self.n_rows, 3):
-            yield start, list(self._texts[start : start + 3])
+            yield start, list(texts[start : start + 3])
 
     def column(self, name):
         return np.asarray(self._columns[name], np.int32)

@@ -25,6 +25,8 @@ class Target:
     """float32 [rows, dim]: unit vectors of the run's encoder."""
     texts: Sequence[str]
     """One text per row, in the order of the vectors."""
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Other text columns by name, for methods that compare pairs of texts."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Corpus(Protocol):
         """Yield (index of the first row, float32 [rows of the block, dim])."""
         ...
 
-    def texts(self) -> Iterator[tuple[int, list[str]]]:
+    def texts(self, column: str = "text") -> Iterator[tuple[int, list[str]]]:
         """Yield (index of the first row, texts of the block); blocks differ from `blocks()`."""
         ...
 

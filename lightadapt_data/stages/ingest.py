@@ -31,6 +31,7 @@ from lightadapt_data.shards import (
     read_parquet,
     write_parquet,
 )
+from lightadapt_data.vectors import uniform
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,8 @@ READS: tuple[str, ...] = ()
 FAMILIES = {"reader": "readers"}
 PATH_FIELDS = ("corpus", "target", "unlike", "task")
 SHARD_BYTES = 16 << 20
+SAMPLE_SEED = 7
+"""Of its own, so that a sample of the pile is no sample of what other draws see."""
 LEAST_ROWS = 16
 """Rows from which a file has a part of its own; smaller ones share [rows]."""
 
@@ -64,6 +67,8 @@ class Settings(StageConfig):
     """Column of the task files that holds the label."""
     ids: Literal["column", "content"] = "column"
     """Where ids come from: the input's own `id` column where it has one, or always the content."""
+    sample: float = Field(default=1.0, gt=0, le=1)
+    """Share of the corpus rows to take, drawn by their ids; for trials on a smaller pile."""
     validation_share: float = Field(default=0.15, ge=0, lt=1)
     """Share of task rows taken for validation when no file or column says so [fraction]."""
     test_share: float = Field(default=0.15, ge=0, lt=1)
@@ -222,7 +227,9 @@ def _rows_of_file(
             )
             continue
         n_good += 1
-        yield finished(settings, workspace.seed, role, raw, name, seen)
+        row = finished(settings, workspace.seed, role, raw, name, seen)
+        if role != "corpus" or settings.sample == 1 or _is_drawn(row["id"], settings.sample):
+            yield row
     n_bad = len(quarantine) - n_bad_before
     if n_bad > n_good and reader == "files":
         first = quarantine[n_bad_before]
@@ -231,6 +238,11 @@ def _rows_of_file(
             f"{first['where']}: {first['reason']}; the file must be UTF-8 text of the kind that "
             "its name says"
         )
+
+
+def _is_drawn(row_id: str, share: float) -> bool:
+    draw: float = uniform(np.array([rows.key_of(row_id)], np.uint64), SAMPLE_SEED)[0]
+    return draw < share
 
 
 def _check_ids(workspace: Workspace) -> None:

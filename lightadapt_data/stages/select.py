@@ -43,6 +43,8 @@ RUN_ONLY = (
     "diversity_pool",
 )
 USES_ALL_CORES = True
+DRAW_STEP = 1_000_003
+"""Between the seeds of two draws, so that seeds near each other do not meet."""
 
 
 class Settings(StageConfig):
@@ -61,6 +63,8 @@ class Settings(StageConfig):
     column "target" stands for the file of the nearest target row [fraction]."""
     temperature: float = Field(default=0.0, ge=0)
     """0 keeps the best; above, rows are sampled by score + temperature * Gumbel noise [score]."""
+    draw: int = Field(default=0, ge=0)
+    """Number of the draw: another one gives random methods and noise another sample."""
     diversity: str = ""
     """Name of a file in lightadapt_data/diversity/ that reorders the best rows; empty for none."""
     diversity_pool: float = Field(default=3.0, ge=1)
@@ -93,7 +97,10 @@ class Settings(StageConfig):
 
 def shards(settings: Settings, workspace: Workspace) -> list[Shard]:
     """Return one shard per target: its table of scores, which a new budget does not change."""
-    reads = {"corpus": digest_of(content(workspace, "corpus")), "seed": str(workspace.seed)}
+    reads = {
+        "corpus": digest_of(content(workspace, "corpus")),
+        "seed": str(_seed(settings, workspace)),
+    }
     target = {**reads, "target": digest_of(content(workspace, "target"))}
     names = list(settings.shares) or [score_table.ALL]
     made = [Shard(f"scores/{name}", {**target, "name": name}, {"target": name}) for name in names]
@@ -124,13 +131,17 @@ def score(
 ) -> Scores:
     """Return the scores of one selector, checked to be finite and one per row."""
     module, options = methods.chosen("selectors", method, settings.options)
-    scores: Scores = module.score(corpus, target, options, workspace.seed)
+    scores: Scores = module.score(corpus, target, options, _seed(settings, workspace))
     if scores.score.shape != (corpus.n_rows,) or not np.isfinite(scores.score).all():
         raise InputError(
             f"selector {method}: gave scores that are not one finite number per row "
             f"(shape {scores.score.shape} for {corpus.n_rows} rows); look at its options"
         )
     return scores
+
+
+def _seed(settings: Settings, workspace: Workspace) -> int:
+    return workspace.seed + DRAW_STEP * settings.draw
 
 
 def run(settings: Settings, workspace: Workspace, out: Path) -> Counts:
@@ -250,7 +261,12 @@ def _rules(
         for column, quota in settings.quotas.items()
     ]
     return Rules(
-        budget, workspace.seed, settings.temperature, caps, diversity, settings.diversity_pool
+        budget,
+        _seed(settings, workspace),
+        settings.temperature,
+        caps,
+        diversity,
+        settings.diversity_pool,
     )
 
 

@@ -37,7 +37,7 @@ VERSION = 1
 READS = ("ingest", "curate")
 FAMILIES = {"task": "tasks", "adapter": "adapters"}
 USES_GPU = True
-RUN_ONLY = ("arms", "seeds")  # they say which shards there are, not what is in them
+RUN_ONLY = ("arms", "seeds", "first_seed")  # they say which shards there are, not what is in them
 
 Arm = Literal["seed", "adapted", "balanced_random"]
 
@@ -58,6 +58,8 @@ class Settings(training.TrainingSettings):
     person labelled [ratio]."""
     seeds: int = Field(default=3, ge=1)
     """Adapters per arm; they differ in start weights and in the order of rows [adapters]."""
+    first_seed: int = Field(default=0, ge=0)
+    """Added to the recipe's seed: the seed of the first adapter."""
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Options of the task and of the adapter, by name."""
 
@@ -97,7 +99,7 @@ def shards(settings: Settings, workspace: Workspace) -> list[Shard]:
     found = []
     for arm, content in rows_of_arms(curated, settings.arms).items():
         for number in range(settings.seeds):
-            seed = workspace.seed + number
+            seed = workspace.seed + settings.first_seed + number
             depends_on = {
                 **model,
                 "train": rows_digest(content.rows),
