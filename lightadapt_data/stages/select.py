@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
-from lightadapt_data import methods, rows, score_table, selected_rows
-from lightadapt_data.budget import Budget, Cap, ranking, take
+from lightadapt_data import methods, quotas, rows, score_table, selected_rows
+from lightadapt_data.budget import Budget, ranking, take
 from lightadapt_data.choosing import ALIKE, CAPPED, Choice, Rules, choose
 from lightadapt_data.config import StageConfig
 from lightadapt_data.corpus import Corpus, content, read_target, rows_at
 from lightadapt_data.diversity import Order
-from lightadapt_data.errors import InputError, NothingSelectedError, RecipeError, allowed
+from lightadapt_data.errors import InputError, NothingSelectedError, RecipeError
 from lightadapt_data.selectors import Floats, Scores, Target
 from lightadapt_data.shards import Counts, Shard, Workspace, digest_of
 from lightadapt_data.shards import deliver as deliver_files
@@ -256,10 +255,7 @@ def _rules(
     size = budget.amount * corpus.n_rows if budget.unit == "fraction" else budget.amount
     if budget.unit == "threshold":
         size = float(sum((scores >= budget.amount).sum() for scores in table.scores.values()))
-    caps = [
-        _cap(column, quota, size, *_kinds(column, workspace, corpus, table))
-        for column, quota in settings.quotas.items()
-    ]
+    caps = quotas.caps(settings.quotas, size, workspace, corpus, table)
     return Rules(
         budget,
         _seed(settings, workspace),
@@ -268,36 +264,6 @@ def _rules(
         diversity,
         settings.diversity_pool,
     )
-
-
-def _kinds(
-    column: str, workspace: Workspace, corpus: Corpus, table: score_table.ScoreTable
-) -> tuple[NDArray[np.int32], list[str]]:
-    """Return the kind of every row by a column, as codes, and the names of the kinds."""
-    if column != "target":
-        return corpus.categories(column)
-    sources = score_table.target_sources(workspace)
-    names = sorted(set(sources))
-    codes = np.array([*(names.index(source) for source in sources), 0], np.int32)
-    nearest = next(iter(table.nearest.values()))
-    return codes[nearest], names
-
-
-def _cap(
-    column: str,
-    quota: Mapping[str, float],
-    size: float,
-    codes: NDArray[np.int32],
-    names: list[str],
-) -> Cap:
-    unknown = set(quota) - {"*", *names}
-    if unknown:
-        name = sorted(unknown)[0]
-        raise InputError(
-            f"select.quotas.{column}: no row has the value '{name}'; {allowed(name, names[:50])}"
-        )
-    others = quota.get("*", np.inf)
-    return Cap(codes, np.array([quota.get(name, others) * size for name in names], np.float64))
 
 
 def deliver(workspace: Workspace) -> None:

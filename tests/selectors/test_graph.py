@@ -4,8 +4,7 @@ from toys import ToyCorpus, target_of
 
 from lightadapt_data.errors import InputError
 from lightadapt_data.selectors import nearest
-from lightadapt_data.selectors.graph import Settings, neighbours, score
-from lightadapt_data.vectors import unit
+from lightadapt_data.selectors.graph import Settings, score
 
 
 @pytest.fixture
@@ -28,17 +27,6 @@ def test_smoothing_finds_the_cluster_that_the_target_only_touches(clusters):
     smooth = score(corpus, target, Settings(), 0).score
     assert precision(smooth) > precision(plain)
     assert precision(smooth) > 0.99
-
-
-def test_neighbours_equal_those_of_a_loop_and_weights_add_up_to_one(clusters):
-    corpus, _ = clusters
-    places, weights = neighbours(corpus, Settings(neighbours=4))
-    centred = unit(corpus.vectors - corpus.mean())
-    for row in range(0, 400, 37):
-        cosines = centred @ centred[row]
-        cosines[row] = -np.inf
-        assert set(places[row]) == set(np.argsort(-cosines)[:4])
-    assert np.allclose(weights.sum(axis=1), 1)
 
 
 def test_probing_cells_changes_little(clusters):
