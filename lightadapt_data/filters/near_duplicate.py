@@ -7,7 +7,9 @@ is compared with at most 1,024 kept rows, those first that share its rarest n-gr
 visited in the order of who is kept first, and compared with kept rows only, so no chain of small
 changes can delete a row that is like no kept one.
 
-Words are compared without case, punctuation and spacing.
+A close row is no copy when it has other words or another number in the place of those of the kept
+one: rows made from one template share most n-grams and differ in what they say. Words are compared
+without case, punctuation and spacing.
 
 Source: Bayardo, Ma and Srikant 2007, "Scaling Up All Pairs Similarity Search" (prefixes); Xiao et
 al. 2008, "Efficient Similarity Joins for Near Duplicate Detection" (positions); threshold as in
@@ -25,12 +27,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from lightadapt_data import substitutions
 from lightadapt_data.config import Config
 from lightadapt_data.filters import Context, Finding, Text
 from lightadapt_data.ngrams import Codes, Places, ngram_codes
 
 MOST_COMPARED = 1024
 """A row is compared with at most so many kept rows, those first that share its rarest n-grams."""
+MOST_READ = 8
+"""Close kept rows whose words are compared with a row's, the closest ones."""
 CROWD = 16
 """An n-gram that more texts hold is looked up among kept texts only, one text at a time."""
 ROUNDS = 4
@@ -44,6 +49,9 @@ class Settings(Config):
     """Jaccard index from which a row counts as a copy [0 to 1]."""
     ngram: int = Field(default=3, ge=1)
     """Words in one n-gram; a shorter text is one n-gram [words]."""
+    substitutions: float = Field(default=0.01, ge=0, le=1)
+    """Share of a copy's words that may stand in the place of others; spellings do not count, and
+    no number may be another; 1 takes every close row for a copy [fraction]."""
 
 
 def examine(rows: Sequence[Text], settings: Settings, context: Context) -> dict[int, Finding]:
@@ -62,13 +70,26 @@ def examine(rows: Sequence[Text], settings: Settings, context: Context) -> dict[
     found: dict[int, Finding] = {}
     families = [rows[index].family for index in suspects]
     for place, index in enumerate(suspects):
-        best, similarity = leaders.closest(place, families)
-        if best >= 0 and not rows[index].is_settled:
-            kept = suspects[best]
+        copied = None
+        if not rows[index].is_settled:
+            close = leaders.closest(place, families)
+            copied = next(
+                (pair for pair in close if _is_copy(rows, index, suspects[pair[1]], settings)),
+                None,
+            )
+        if copied is not None:
+            similarity, kept = copied[0], suspects[copied[1]]
             found[index] = Finding(f"similarity {similarity:.2f}", kept, similarity)
         else:
             leaders.add(place)
     return found
+
+
+def _is_copy(rows: Sequence[Text], index: int, kept: int, settings: Settings) -> bool:
+    if settings.substitutions == 1:
+        return True
+    found = substitutions.between(rows[index].text, rows[kept].text)
+    return found.share <= settings.substitutions and not found.has_number
 
 
 def _prefix(sizes: Places, threshold: float) -> Places:
@@ -153,12 +174,12 @@ class _Leaders:
         for rank, rest in self._keys[place]:
             self._index.setdefault(rank, {}).setdefault((size, rest), []).append(place)
 
-    def closest(self, place: int, families: Sequence[str]) -> tuple[int, float]:
-        """Return the kept text of another family with the highest index, or -1, and the index."""
-        best, highest = -1, 0.0
+    def closest(self, place: int, families: Sequence[str]) -> list[tuple[float, int]]:
+        """Return the indices of the closest kept texts of other families, and these, best first."""
+        found: list[tuple[float, int]] = []
         candidates = self._candidates(place)
         if not candidates:
-            return best, highest
+            return found
         ranks = self._members[place]
         self._is_member[ranks] = True
         for kept in sorted(candidates):
@@ -167,10 +188,10 @@ class _Leaders:
             others = self._members[kept]
             common = int(np.count_nonzero(self._is_member[others]))
             similarity = common / (len(ranks) + len(others) - common)
-            if similarity > highest and similarity >= self._threshold:
-                best, highest = kept, similarity
+            if similarity >= self._threshold:
+                found.append((similarity, kept))
         self._is_member[ranks] = False
-        return best, highest
+        return sorted(found, key=lambda pair: (-pair[0], pair[1]))[:MOST_READ]
 
     def _candidates(self, place: int) -> set[int]:
         """Return kept texts that may reach the threshold."""

@@ -1,0 +1,110 @@
+"""Substitutions: words of one text that another has others for.
+
+Two copies of a text differ by what one of them lacks, or by spelling. Two rows of one template
+differ by what stands in its slots: a name, a number, a language. They share most n-grams too, and
+each says something that the other does not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+from lightadapt_data.rows import TOKEN
+
+MOST_ALIGNED = 1000
+"""Words between a common beginning and a common end that are aligned; more are taken as one run."""
+THOUSANDS = re.compile("(?<=\\d)[,'\u00a0\u202f\u2019](?=\\d{3}(?!\\d))")
+"""Signs that group the digits of a number: 150,000 is 150000."""
+LEAST_SPELT = 4
+"""Letters from which two words that differ in one place are taken for two spellings."""
+
+
+@dataclass(frozen=True)
+class Substitutions:
+    """How much of the shorter text stands in the place of other words of the longer one."""
+
+    n_words: int
+    """Words that each of the texts has instead of the other's; spellings do not count."""
+    share: float
+    """Of the words of the shorter text, from 0 to 1."""
+    has_number: bool
+    """Whether a number stands in the place of another."""
+
+
+def between(left: str, right: str) -> Substitutions:
+    """Return what two texts have in each other's place; the order of the texts does not matter."""
+    words = sorted([_words(left), _words(right)])
+    shorter = max(min(len(words[0]), len(words[1])), 1)
+    n_words, has_number = 0, False
+    if not _is_contained(*words):
+        for blocks in _replaced(*words):
+            only = [
+                Counter(blocks[0]) - Counter(blocks[1]),
+                Counter(blocks[1]) - Counter(blocks[0]),
+            ]
+            has_number |= all(any(_is_number(word) for word in side) for side in only)
+            n_words += _n_without_spellings(*only)
+    return Substitutions(n_words, n_words / shorter, has_number)
+
+
+def _is_contained(left: list[str], right: list[str]) -> bool:
+    """Return whether one of the texts holds every word of the other, as often as that."""
+    counts = Counter(left), Counter(right)
+    return counts[0] <= counts[1] or counts[1] <= counts[0]
+
+
+def _replaced(left: list[str], right: list[str]) -> Iterator[tuple[list[str], list[str]]]:
+    """Yield the runs of words that stand between the same neighbours in both texts and differ."""
+    start = 0
+    shorter = min(len(left), len(right))
+    while start < shorter and left[start] == right[start]:
+        start += 1
+    end = 0
+    while end < shorter - start and left[-1 - end] == right[-1 - end]:
+        end += 1
+    left, right = left[start : len(left) - end], right[start : len(right) - end]
+    if max(len(left), len(right)) > MOST_ALIGNED:
+        yield left, right
+        return
+    for kind, a, b, c, d in SequenceMatcher(None, left, right, autojunk=False).get_opcodes():
+        if kind == "replace":
+            yield left[a:b], right[c:d]
+
+
+def _n_without_spellings(left: Counter[str], right: Counter[str]) -> int:
+    """Return how many words of the shorter side have another one in their place."""
+    right = right.copy()
+    n_spellings = 0
+    for word in sorted(left.elements()):
+        twin = next((other for other in sorted(right) if _is_spelling(word, other)), None)
+        if twin is not None:
+            n_spellings += 1
+            right -= Counter([twin])
+    return min(left.total() - n_spellings, right.total())
+
+
+def _words(text: str) -> list[str]:
+    plain = THOUSANDS.sub("", text.casefold())
+    return [word for word in TOKEN.findall(plain) if word[0].isalnum() or word[0] == "_"]
+
+
+def _is_number(word: str) -> bool:
+    return any(letter.isdigit() for letter in word)
+
+
+def _is_spelling(left: str, right: str) -> bool:
+    """Return whether two words without digits differ by one letter more, less, other or swapped."""
+    if min(len(left), len(right)) < LEAST_SPELT or abs(len(left) - len(right)) > 1:
+        return False
+    if _is_number(left) or _is_number(right):
+        return False
+    start = 0
+    while start < min(len(left), len(right)) and left[start] == right[start]:
+        start += 1
+    left, right = left[start:], right[start:]
+    is_swapped = left[:2] == right[:2][::-1] and left[2:] == right[2:]
+    return is_swapped or left[1:] == right[1:] or left[1:] == right or left == right[1:]
