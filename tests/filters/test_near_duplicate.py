@@ -120,8 +120,6 @@ def test_no_rows_and_empty_texts_are_fine():
 
 FILLER = " ".join(f"w{number}" for number in range(80))
 FORM = "This package holds the {} language files of the office suite, version {}, " + FILLER
-    "This package holds the {} language files of the office suite, version {}, " + "and so on " * 20
-)
 
 
 def test_rows_of_one_form_that_say_different_things_are_no_copies():
