@@ -53,6 +53,7 @@ def _inputs(folder):
         ("ingest.target", [str(folder / "target.txt")]),
         ("ingest.task", [str(folder / f"{s}.jsonl") for s in ("train", "validation", "test")]),
         ("embed.method", "hashing"),
+        ("select.method", "nearest"),
         ("select.keep", "30"),
         ("report.samples", 6),
     ]

@@ -41,7 +41,7 @@ def test_caps_equal_a_loop_that_closes_a_kind_when_it_is_full(n_rows, amount, mo
         budget = Budget(amount, unit)
         rules = Rules(budget, caps=[Cap(codes, limit)])
         choice = choose(scores, {"t0": 1.0}, keys, tokens, rules)
-        spent, total, closed, chosen = np.zeros(3), 0, set(), []
+        spent, total, chosen = np.zeros(3), 0, []
         for row in ranking(scores["t0"], keys):
             size = tokens[row] if unit == "tokens" else 1
             spent[codes[row]] += size

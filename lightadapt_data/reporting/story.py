@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from lightadapt_data import ledger, methods, rows
+from lightadapt_data import corpus, ledger, methods, rows
 from lightadapt_data.errors import InputError
 from lightadapt_data.shards import Done, Workspace
+from lightadapt_data.vectors import unit
 
 NEAR_IDS = 50_000
 """Most ids among which the nearest to an unknown one is looked for [rows]."""
@@ -25,8 +26,9 @@ def explain(workspace: Workspace, row_id: str) -> dict[str, Any]:
     """Return the whole story of one row; a value that does not apply is None.
 
     Keys: id, text, source, origin (selected, seed, augmented), stage, decision, reason, score,
-    rank ("12 of 30567"), nearest_id and nearest_text (the nearest target row), duplicate_of and
-    duplicate_of_text, parent_id and parent_text, method, label, verdicts (by gate), split.
+    rank ("12 of 30567"), nearest_id and nearest_text (the nearest target row), nearest (the three
+    nearest ones with their cosines), duplicate_of and duplicate_of_text, parent_id and
+    parent_text, method, label, verdicts (by gate), split.
 
     Raises:
         InputError: the run has no ledger yet, or the ledger no such row.
@@ -50,6 +52,7 @@ def explain(workspace: Workspace, row_id: str) -> dict[str, Any]:
         "rank": f"{line['rank']} of {_n_ranked(workspace)}" if line["rank"] else None,
         "nearest_id": nearest_id,
         "nearest_text": _text(workspace, "target", nearest_id),
+        "nearest": nearest_targets(workspace, row_id) if origin == "selected" else None,
         "duplicate_of": duplicate_of,
         "duplicate_of_text": texts.get(duplicate_of or ""),
         "parent_id": parent_id,
@@ -59,6 +62,22 @@ def explain(workspace: Workspace, row_id: str) -> dict[str, Any]:
         "verdicts": verdicts(workspace, made) if made else None,
         "split": (_delivered(workspace.folder / "data", row_id) or given).get("split"),
     }
+
+
+def nearest_targets(workspace: Workspace, row_id: str, k: int = 3) -> list[str] | None:
+    """Return the k target rows nearest to a corpus row, as "cosine text", best first.
+
+    Vectors are centred on the corpus mean, as selectors compare them. None without vectors.
+    """
+    pile = corpus.Corpus(workspace)
+    places = np.flatnonzero(pile.keys == rows.key_of(row_id))
+    target = corpus.read_target(workspace)
+    if not pile.dim or not len(places) or not len(target.texts):
+        return None
+    mean = pile.mean()
+    cosines = unit(target.vectors - mean) @ unit(pile.vectors_at(places[:1]) - mean)[0]
+    best = np.argsort(-cosines, kind="stable")[:k]
+    return [f"{cosines[place]:.3f} {target.texts[place]}" for place in best]
 
 
 def find_rows(

@@ -9,15 +9,14 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
-from lightadapt_data import methods, quotas, rows, score_table, selected_rows
+from lightadapt_data import methods, quotas, rows, score_table, selected_rows, selection_facts
 from lightadapt_data.budget import Budget, ranking, take
-from lightadapt_data.choosing import ALIKE, CAPPED, Choice, Rules, choose
+from lightadapt_data.choosing import Choice, Rules, choose
 from lightadapt_data.config import StageConfig
 from lightadapt_data.corpus import Corpus, content, read_target, rows_at
 from lightadapt_data.diversity import Order
@@ -49,7 +48,7 @@ DRAW_STEP = 1_000_003
 class Settings(StageConfig):
     """Settings of the select stage."""
 
-    method: str = "nearest"
+    method: str = "classifier"
     """Name of a file in lightadapt_data/selectors/."""
     keep: str = "10%"
     """Budget: rows (5000, 20k), tokens (2Mtok), a share of the corpus (10%), or a score (>=0.3)."""
@@ -161,7 +160,8 @@ def run(settings: Settings, workspace: Workspace, out: Path) -> Counts:
         )
     np.save(out / "scores.npy", scores)
     np.save(out / "nearest.npy", nearest)
-    summary = _summary(settings, corpus, table, choice, scores)
+    target = read_target(workspace) if rows.parts(workspace, "target") else None
+    summary = selection_facts.summary(settings.keep, corpus, target, table, choice)
     decision = _decision(settings, workspace, choice, scores, nearest, summary["cut"])
     selected_rows.write(decision, corpus.parts, out)
     if settings.baseline:
@@ -176,35 +176,6 @@ def run(settings: Settings, workspace: Workspace, out: Path) -> Counts:
             "the quotas leave" if settings.quotas else "the corpus has",
         )
     return {"rows_in": corpus.n_rows, "rows_out": choice.n_kept, "tokens": summary["tokens"]}
-
-
-def _summary(
-    settings: Settings,
-    corpus: Corpus,
-    table: score_table.ScoreTable,
-    choice: Choice,
-    scores: Floats,
-) -> dict[str, Any]:
-    kept = choice.order[: choice.n_kept]
-    budget = Budget.parse(settings.keep)
-    wanted = budget.amount * corpus.n_rows if budget.unit == "fraction" else budget.amount
-    n_tokens = int(corpus.tokens[kept].sum())
-    spent = n_tokens if budget.unit == "tokens" else choice.n_kept
-    return {
-        "cut": float(scores[kept].min()),
-        "kept": choice.n_kept,
-        "corpus": corpus.n_rows,
-        "keep": settings.keep,
-        "tokens": n_tokens,
-        "short": max(0, int(wanted + 1e-9) - spent) if choice.is_all else 0,
-        "capped": int((choice.fate == CAPPED).sum()),
-        "alike": int((choice.fate == ALIKE).sum()),
-        "by_target": {
-            name: int((choice.target[kept] == number).sum())
-            for number, name in enumerate(table.scores)
-        },
-        "facts": table.facts,
-    }
 
 
 def _decision(
