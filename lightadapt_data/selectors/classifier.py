@@ -74,10 +74,10 @@ def score(corpus: Corpus, target: Target, settings: Settings, seed: int) -> Scor
     queries = features.of(target.vectors, list(target.texts))
     pool = _pool(features, corpus, first.score, settings, seed)
     weights, positives = _self_trained(pool, queries, settings)
-    margins = np.concatenate([block @ weights for _, block in _blocks(features, corpus)])
+    margins = _margins(features, corpus, pool, weights)
     judged = _Judged(margins, margins, _held_out(pool, queries, positives, settings))
     if settings.neighbours and settings.alpha and corpus.n_rows > 1:
-        judged = _smoothed(features, corpus, margins, queries, settings)
+        judged = _smoothed(features, corpus, pool, margins, queries, settings)
     share = min(1.0, 2 * float((judged.heard > np.median(judged.target)).mean()))
     facts = {"relevant_rows": round(share * corpus.n_rows), "separation": _separation(judged)}
     return Scores(_likelihoods(judged, share), first.nearest, facts)
@@ -137,6 +137,8 @@ def _drawn(corpus: Corpus, n_rows: int, seed: int) -> NDArray[np.int64]:
 class _Pool:
     """The rows to train on, in the order of their keys."""
 
+    places: NDArray[np.int64]
+    """int64 [rows]: where they stand in the corpus."""
     rows: Floats
     """float32 [rows, features]."""
     drawn: NDArray[np.int64]
@@ -154,7 +156,18 @@ def _pool(
         places = np.union1d(drawn, closest)
     places = places[np.argsort(corpus.keys[places])]
     is_drawn = np.isin(places, drawn[: settings.negatives])
-    return _Pool(_rows_at(features, corpus, places), np.flatnonzero(is_drawn))
+    return _Pool(places, _rows_at(features, corpus, places), np.flatnonzero(is_drawn))
+
+
+def _margins(features: _Features, corpus: Corpus, pool: _Pool, weights: Floats) -> Floats:
+    """Return the margin of every row, float32 [rows]."""
+    margins = np.empty(corpus.n_rows, np.float32)
+    if len(pool.places) == corpus.n_rows:
+        margins[pool.places] = pool.rows @ weights
+        return margins
+    for start, block in _blocks(features, corpus):
+        margins[start : start + len(block)] = block @ weights
+    return margins
 
 
 def _blocks(features: _Features, corpus: Corpus) -> Iterator[tuple[int, Floats]]:
@@ -233,7 +246,12 @@ def _held_out(
 
 
 def _smoothed(
-    features: _Features, corpus: Corpus, margins: Floats, queries: Floats, settings: Settings
+    features: _Features,
+    corpus: Corpus,
+    pool: _Pool,
+    margins: Floats,
+    queries: Floats,
+    settings: Settings,
 ) -> _Judged:
     """Return the margins moved towards those of the neighbours.
 
@@ -241,7 +259,8 @@ def _smoothed(
     """
     order = np.lexsort((corpus.keys, -margins))[: settings.smooth_rows]
     chosen = order[np.argsort(corpus.keys[order])]
-    vectors = unit(_rows_at(features, corpus, chosen))
+    is_known = np.array_equal(chosen, pool.places)
+    vectors = unit(pool.rows if is_known else _rows_at(features, corpus, chosen))
     graph, guests = neighbours.find(vectors, settings.neighbours, guests=unit(queries))
     best = neighbours.smoothed(margins[chosen], graph, settings.alpha, settings.smoothing_rounds)
     smooth, others = margins.copy(), np.ones(len(margins), bool)

@@ -93,11 +93,28 @@ class Settings(StageConfig):
         return self
 
 
+def check(settings: Settings, workspace: Workspace) -> None:
+    """Make sure that the files of a selector that works with a model are at hand.
+
+    Raises:
+        InputError: they are not.
+    """
+    _outside(settings)
+
+
+def _outside(settings: Settings) -> dict[str, str]:
+    """Return the digests of the files that the selector reads besides the run's own."""
+    module, options = methods.chosen("selectors", settings.method, settings.options)
+    found: dict[str, str] = module.reads(options) if hasattr(module, "reads") else {}
+    return found
+
+
 def shards(settings: Settings, workspace: Workspace) -> list[Shard]:
     """Return one shard per target: its table of scores, which a new budget does not change."""
     reads = {
         "corpus": digest_of(content(workspace, "corpus")),
         "seed": str(_seed(settings, workspace)),
+        **_outside(settings),
     }
     target = {**reads, "target": digest_of(content(workspace, "target"))}
     names = list(settings.shares) or [score_table.ALL]
