@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +72,7 @@ def main() -> None:
                 {"selector": name, "target": target_name, **_measured(name, view, target, truth)}
             )
             results[-1]["seconds"] = time.perf_counter() - started
+            print(json.dumps(results[-1]), file=sys.stderr, flush=True)
     _print(results)
     (arguments.out / "precision.json").write_text(json.dumps(results, indent=1), "utf-8")
 

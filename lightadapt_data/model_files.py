@@ -10,7 +10,7 @@ from pathlib import Path
 from lightadapt_data.errors import InputError
 from lightadapt_data.shards import digest_of, file_digest
 
-PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors", "*.bin", "*.spm")
+PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors", "*.bin", "*.spm", "*.jinja")
 """Files that decide what a model puts out."""
 
 

@@ -41,9 +41,7 @@ def members(workspace: Workspace, name: str) -> NDArray[np.int64]:
 
 def part(target: Target, places: NDArray[np.int64]) -> Target:
     """Return the target rows at the given places."""
-    columns = {
-        name: [cells[place] for place in places] for name, cells in target.columns.items()
-    }
+    columns = {name: [cells[place] for place in places] for name, cells in target.columns.items()}
     texts = [target.texts[place] for place in places]
     return Target(target.vectors[places], texts, columns)
 

@@ -319,3 +319,32 @@ def test_a_recipe_survives_being_saved(corpus, tmp_path):
 @pytest.mark.parametrize("path", sorted((ROOT / "pipelines").glob("*.toml")), ids=lambda p: p.stem)
 def test_every_shipped_recipe_is_right(path):
     assert main(["check", str(path)]) == 0
+
+
+@pytest.mark.parametrize("verb", ["compare", "diff"])
+def test_the_verbs_on_several_runs_have_a_line_of_help(cli, verb):
+    assert f"\n    {verb} " in cli("--help").out
+    assert cli(verb, "--help").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["compare"], "RECIPE"),
+        (["compare", "RECIPE", "--draws", "many"], "--draws: invalid int value: 'many'"),
+        (["diff", "one"], "RUN_B"),
+        (["diff", "a", "b", "--rows", "x"], "--rows: invalid int value: 'x'"),
+    ],
+)
+def test_wrong_words_of_these_verbs_are_exit_2(cli, words, part):
+    result = cli(*words)
+    assert result.code == 2
+    assert part in result.err
+    assert "Traceback" not in result.err
+
+
+def test_comparing_by_no_recipe_and_runs_that_are_not_there(cli, tmp_path):
+    result = cli("compare", tmp_path / "none.toml", "--out", tmp_path / "out")
+    refuse(result, tmp_path / "out", 2, "no such recipe")
+    result = cli("diff", tmp_path / "none", tmp_path / "none")
+    refuse(result, tmp_path / "none", 3, "holds no finished selection")

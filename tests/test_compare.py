@@ -32,7 +32,7 @@ def recipe(tmp_path_factory):
     path.write_text(
         '[ingest]\ncorpus = ["corpus"]\ntarget = ["target.txt"]\n'
         '[embed]\nmethod = "hashing"\n'
-        '[select]\nkeep = "10"\nbaseline = "balanced_random"\n'
+        '[select]\nmethod = "nearest"\nkeep = "10"\nbaseline = "balanced_random"\n'
     )
     return path
 

@@ -16,6 +16,8 @@ from lightadapt_data.shards import Workspace
 
 BINS = 60
 """Bars of the histogram of scores."""
+COMPARISON = "compare/results.json"
+"""Where `compare` leaves its results, in the run's folder."""
 
 
 def headline(workspace: Workspace) -> list[str]:
@@ -67,6 +69,20 @@ def pay(workspace: Workspace) -> dict[str, Any] | None:
         "chart": charts.dots(values, label, always if metric == "accuracy" else None),
         "metrics": [metric, *(name for name in names if name not in (metric, "loss"))],
     }
+
+
+def comparison(workspace: Workspace) -> dict[str, Any] | None:
+    """Return what `compare` found in this folder, with `is_stale`: the corpus or target changed."""
+    path = workspace.folder / COMPARISON
+    if not path.exists():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return {**found, "is_stale": found["of"] != compared_with(workspace)["of"]}
+
+
+def compared_with(workspace: Workspace) -> dict[str, Any]:
+    """Return, as `of`, what names the corpus, the target and the vectors of a comparison."""
+    return {"of": {stage: workspace.digest(stage) for stage in ("ingest", "embed")}}
 
 
 def curves(workspace: Workspace) -> str | None:
@@ -136,6 +152,7 @@ def chosen(workspace: Workspace, selection: Selection | None, most: int) -> dict
     return {
         "rows": selection_view.ranked_rows(workspace, selection, ranks),
         "missed": selection_view.ranked_rows(workspace, selection, below),
+        "facts": selection_view.sentences(workspace),
         "n_kept": n_kept,
         "cut": selection.cut,
     }
@@ -164,7 +181,13 @@ def drops(workspace: Workspace, most: int) -> dict[str, Any] | None:
     for path in sorted(result.folder.glob("ledger-*.parquet")):
         found = pq.read_table(path, columns=["reason"], filters=is_drop)["reason"].to_pylist()
         reasons.update(reason.split(":")[0] for reason in found)
-    return {"rows": shown, "n": result.counts["dropped"], "reasons": reasons.most_common(10)}
+    summary = json.loads(result.file("summary.json").read_text("utf-8"))
+    return {
+        "rows": shown,
+        "n": result.counts["dropped"],
+        "reasons": reasons.most_common(10),
+        "alarms": summary["alarms"],
+    }
 
 
 def augmented(workspace: Workspace, most: int) -> dict[str, Any] | None:

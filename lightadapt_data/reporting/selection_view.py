@@ -57,6 +57,41 @@ def read(workspace: Workspace) -> Selection | None:
     )
 
 
+def sentences(workspace: Workspace) -> list[str]:
+    """Return in plain words what the summary of the select stage says besides the cut."""
+    result = workspace.result("select")
+    if result is None:
+        return []
+    found = json.loads(result.file("summary.json").read_text("utf-8"))
+    said = []
+    if found["short"]:
+        said.append(f"The budget {found['keep']} is {found['short']:,} short: there was no more.")
+    if len(found["by_target"]) > 1:
+        parts = ", ".join(f"{n:,} toward {name}" for name, n in found["by_target"].items())
+        said.append(f"Rows by target: {parts}.")
+    for name, facts in found["facts"].items():
+        toward = f" toward {name}" if len(found["facts"]) > 1 else ""
+        if "relevant_rows" in facts:
+            said.append(
+                f"About {facts['relevant_rows']:,} rows of the corpus are estimated to be of the "
+                f"target's kind{toward}; a target row that the classifier has not seen beats "
+                f"{facts['separation']:.0%} of the corpus rows."
+            )
+    if found["capped"] or found["alike"]:
+        said.append(
+            f"{found['capped']:,} better rows were over a quota, {found['alike']:,} too much like "
+            "a chosen row."
+        )
+    if "kl_reduction" in found:
+        said.append(
+            f"KL reduction {found['kl_reduction']:.3f} nats (higher is better: by how much the "
+            "n-grams of the selected rows are more like the target's than the corpus is); coverage "
+            f"radius {found['coverage_radius']:.3f} (lower is better: mean distance, 1 - cosine, "
+            "from a target row to the nearest selected row)."
+        )
+    return said
+
+
 def score_counts(selection: Selection, bins: int) -> tuple[list[float], list[int], list[int]]:
     """Return the borders of `bins` equal bins, and each bin's kept and dropped rows."""
     low, high = float(selection.scores.min()), float(selection.scores.max())

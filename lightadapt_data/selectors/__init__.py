@@ -2,7 +2,7 @@
 
 `score(corpus, target, settings, seed) -> Scores`. Higher is better; choosing rows by a budget is
 the select stage's work, once for all methods. A row's score does not depend on the order of rows.
-A selector that reads a model names its files: `reads(settings) -> dict[str, str]` gives their digests.
+A selector that reads a model names its files: `reads(settings) -> dict[str, str]`, their digests.
 Every selector works with one target row, one corpus row, identical rows and empty texts.
 """
 

@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     import jinja2
     from markupsafe import Markup
 
-VERSION = 1
+VERSION = 2
 READS = ("ingest",)
 MAY_READ = ("embed", "index", "select", "augment", "curate", "train")
 COST_MARK = "<!-- cost -->"
 """Where `deliver` puts the cost: times differ from run to run, the rest of the page does not.
 No row can hold this text, as `<` is escaped."""
+COMPARISON_MARK = "<!-- comparison -->"
+"""The same for what `compare` found: it comes after the report, or never."""
 MAP_CHARS = 120
 """Characters of a row that the map shows."""
 ARMS = {
@@ -80,6 +82,7 @@ def run(settings: Settings, workspace: Workspace, out: Path) -> Counts:
             script=script,
             script_digest=digest,
             cost_mark=COST_MARK,
+            comparison_mark=COMPARISON_MARK,
         )
     )
     (out / "report.html").write_text(html, "utf-8")
@@ -88,12 +91,16 @@ def run(settings: Settings, workspace: Workspace, out: Path) -> Counts:
 
 
 def deliver(workspace: Workspace) -> None:
-    """Put the report, with the cost of the run, at the top of the run's folder."""
+    """Put the report, with comparison and cost, at the top of the run's folder."""
     result = workspace.result("report")
     if result is not None:
-        template = environment(0).get_template("report_cost.html.jinja")
-        cost = template.render(costs=costs(workspace))
-        html = result.file("report.html").read_text("utf-8").replace(COST_MARK, cost, 1)
+        html = result.file("report.html").read_text("utf-8")
+        found = findings.comparison(workspace)
+        for mark, name, values in (
+            (COMPARISON_MARK, "report_compare.html.jinja", {"compared": found}),
+            (COST_MARK, "report_cost.html.jinja", {"costs": costs(workspace)}),
+        ):
+            html = html.replace(mark, environment(0).get_template(name).render(values), 1)
         write_text(workspace.folder / "report.html", html)
 
 

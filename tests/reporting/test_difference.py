@@ -162,6 +162,7 @@ def overrides(inputs, *more):
         ("ingest.corpus", [str(inputs / "corpus")]),
         ("ingest.target", [str(inputs / "target.txt")]),
         ("embed.method", "hashing"),
+        ("select.method", "nearest"),
         ("select.keep", "10"),
         *more,
     ]

@@ -1,0 +1,311 @@
+"""What the verbs of the command line do; each function returns the exit code.
+
+stdout carries data only; logs, progress and the summary table go to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from lightadapt_data import recipe, run, status
+from lightadapt_data.errors import InputError, RecipeError
+from lightadapt_data.shards import Workspace
+
+FLAGS = {
+    "--corpus": ("ingest.corpus", "file, folder or glob of the pile; may be repeated"),
+    "--target": ("ingest.target", "file with the examples to select toward; may be repeated"),
+    "--unlike": ("ingest.unlike", "file with examples to select away from; may be repeated"),
+    "--task": ("ingest.task", "file with labelled rows; may be repeated"),
+    "--text-column": ("ingest.text_column", "column that holds the text"),
+    "--label-column": ("ingest.label_column", "column that holds the label"),
+    "--encoder": ("embed.sentence_transformer.model", "folder, installed package or Hub id"),
+    "--method": ("select.method", "selector"),
+    "--keep": ("select.keep", "budget: 5000 rows, 2Mtok or 10%%"),
+}
+WIDE = 200
+"""Width of a table that no terminal shows [characters]."""
+REPORTED = ("select", "augment", "curate", "train")
+"""Verbs whose run ends with a report."""
+
+
+def do_stage(arguments: argparse.Namespace) -> int:
+    """Run one stage, and the stages that it reads."""
+    wanted = [arguments.stage, *(["report"] if arguments.stage in REPORTED else [])]
+    base = arguments.recipe
+    folder = _out(arguments)
+    given = vars(arguments)
+    if base is None and given["ingest.corpus"] is None:
+        saved = folder / "work" / "recipe.json"
+        base = saved if saved.exists() else None
+    what = recipe.load(base, _overrides(arguments), wanted)
+    return _run(arguments, recipe.only(what, wanted), folder)
+
+
+def do_run(arguments: argparse.Namespace) -> int:
+    """Run all stages of a recipe."""
+    return _run(arguments, recipe.load(arguments.recipe, _overrides(arguments)), _out(arguments))
+
+
+def _run(arguments: argparse.Namespace, what: recipe.Recipe, folder: Path) -> int:
+    _check_workers(arguments)
+    with _progress(arguments.quiet) as on_shard:
+        reports = run.run_stages(what, folder, arguments.workers, on_shard)
+    summary = status.summary(what.workspace(folder), reports)
+    if arguments.json:
+        print(json.dumps(summary))
+    if not arguments.quiet:
+        _print_summary(summary)
+    return 0
+
+
+def _check_workers(arguments: argparse.Namespace) -> None:
+    if arguments.workers < 1:
+        raise RecipeError(f"--workers {arguments.workers}: allowed: a whole number from 1")
+
+
+def do_check(arguments: argparse.Namespace) -> int:
+    """Read a recipe whole and say whether it is right."""
+    what = recipe.load(arguments.recipe, _overrides(arguments))
+    if arguments.json:
+        print(json.dumps({"recipe": str(arguments.recipe), "stages": list(what.settings)}))
+    else:
+        print(f"{arguments.recipe}: right; stages: {', '.join(what.settings)}")
+    return 0
+
+
+def do_plan(arguments: argparse.Namespace) -> int:
+    """Print what a run would do."""
+    what = recipe.load(arguments.recipe, _overrides(arguments))
+    entries = status.plan(what.workspace(_out(arguments)))
+    if arguments.json:
+        print(json.dumps(entries))
+        return 0
+    print(f"{'stage':<10} {'done':>7} {'to do':>7} {'expected':>10}  note")
+    for entry in entries:
+        expected = "" if entry["seconds"] is None else f"{entry['seconds']:.0f} s"
+        print(
+            f"{entry['stage']:<10} {entry['done']:>7} {entry['todo']:>7} {expected:>10}  "
+            f"{entry['note']}"
+        )
+    return 0
+
+
+def do_search(arguments: argparse.Namespace) -> int:
+    """Print the rows of an indexed corpus nearest to a text."""
+    from lightadapt_data.stages import index
+
+    if arguments.k < 1:
+        raise RecipeError(f"--k {arguments.k}: allowed: a whole number from 1")
+    found = index.search(_saved(arguments), arguments.text, arguments.k)
+    if arguments.json:
+        print(json.dumps(found, ensure_ascii=False))
+        return 0
+    for row in found:
+        print(f"{row['score']:.4f}  {row['id']}  {row['source']}\n        {_one_line(row['text'])}")
+    return 0
+
+
+def do_explain(arguments: argparse.Namespace) -> int:
+    """Print the story of one row."""
+    from lightadapt_data.stages import report
+
+    story = report.explain(_saved(arguments), arguments.row_id)
+    if arguments.json:
+        print(json.dumps(story, ensure_ascii=False))
+        return 0
+    for key, value in story.items():
+        for item in value if isinstance(value, list) else [value]:
+            if item is not None:
+                print(f"{key:<14} {_one_line(str(item), 400)}")
+    return 0
+
+
+def do_calibrate(arguments: argparse.Namespace) -> int:
+    """Print precision and recall of cosine thresholds on the corpus."""
+    from lightadapt_data import measured
+
+    if arguments.pairs < 0:
+        raise RecipeError(f"--pairs {arguments.pairs}: allowed: a whole number from 0")
+    what = recipe.load(arguments.recipe, _overrides(arguments), ["embed"])
+    what = recipe.only(what, ["embed"])
+    folder = _out(arguments)
+    with _progress(arguments.quiet) as on_shard:
+        run.run_stages(what, folder, arguments.workers, on_shard)
+    found = measured.copies(what.workspace(folder), arguments.pairs)
+    if arguments.json:
+        print(json.dumps(found.as_json()))
+        return 0
+    kinds = list(found.table[0].recall_of)
+    print("threshold  precision  recall  " + "  ".join(kinds))
+    for level in found.table:
+        if round(level.threshold * 100) % 2 == 0 or level.threshold == found.threshold:
+            each = "  ".join(f"{level.recall_of[kind]:>{len(kind)}.2f}" for kind in kinds)
+            print(f"{level.threshold:>9.2f}  {level.precision:>9.3f}  {level.recall:>6.2f}  {each}")
+    print(found.sentence)
+    return 0
+
+
+def do_compare(arguments: argparse.Namespace) -> int:
+    """Run a comparison of selectors and print what it found."""
+    from lightadapt_data import compare
+
+    what = recipe.load(arguments.recipe, _overrides(arguments), ["select"])
+    asked = compare.question(what, arguments.selectors, arguments.draws, arguments.pools)
+    _check_workers(arguments)
+    with _progress(arguments.quiet) as on_shard:
+        results = compare.compare(what, _out(arguments), asked, arguments.workers, on_shard)
+    if arguments.json:
+        print(json.dumps(results, ensure_ascii=False))
+    if not (arguments.json and arguments.quiet):
+        _print_comparison(results, sys.stderr if arguments.json else sys.stdout)
+    return 0
+
+
+def do_diff(arguments: argparse.Namespace) -> int:
+    """Print what differs between the rows of two runs, and why."""
+    from lightadapt_data.reporting import difference
+
+    if arguments.rows < 0:
+        raise RecipeError(f"--rows {arguments.rows}: allowed: a whole number from 0")
+    found = difference.between(arguments.run_a, arguments.run_b, arguments.rows)
+    if arguments.json:
+        print(json.dumps(found, ensure_ascii=False))
+        return 0
+    for line in difference.lines(found):
+        print(line)
+    return 0
+
+
+def _out(arguments: argparse.Namespace) -> Path:
+    """Return the run's folder: --out, else runs/<name of the recipe>.
+
+    Raises:
+        RecipeError: neither is given.
+    """
+    if arguments.out is not None:
+        return Path(arguments.out).absolute()
+    if getattr(arguments, "recipe", None) is not None:
+        return Path("runs", arguments.recipe.stem).absolute()
+    raise RecipeError("no folder: name the run's folder with --out DIR")
+
+
+def _saved(arguments: argparse.Namespace) -> Workspace:
+    """Return the workspace of a folder that holds a run.
+
+    Raises:
+        InputError: there is none.
+    """
+    folder = _out(arguments)
+    path = folder / "work" / "recipe.json"
+    if not path.exists():
+        raise InputError(f"{folder}: holds no run; name the folder of one with --out DIR")
+    return recipe.load(path).workspace(folder)
+
+
+def _overrides(arguments: argparse.Namespace) -> Iterator[tuple[str, Any]]:
+    given = vars(arguments)
+    for key, _ in FLAGS.values():
+        if given.get(key) is not None:
+            yield key, given[key]
+    if given.get("seed") is not None:
+        yield "seed", given["seed"]
+    for text in arguments.set:
+        yield recipe.parse_override(text)
+
+
+def _one_line(text: str, width: int = 160) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= width else flat[: width - 1] + "\u2026"
+
+
+@contextmanager
+def _progress(is_quiet: bool) -> Iterator[run.OnShard | None]:
+    """Show a bar per stage on a terminal; nothing where stderr is piped."""
+    if is_quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich import progress
+    from rich.console import Console
+
+    columns = (
+        progress.TextColumn("{task.description:<8}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TextColumn("{task.fields[rows]:,} rows"),
+        progress.TimeRemainingColumn(),
+    )
+    with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, progress.TaskID] = {}
+
+        def on_shard(stage: str, n_done: int, n_shards: int, n_rows: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=n_shards, rows=0)
+            bars.update(tasks[stage], completed=n_done, total=n_shards, rows=n_rows)
+
+        yield on_shard
+
+
+def _print_summary(summary: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("stage", box=None, pad_edge=False)
+    for name in ("rows in", "rows out", "seconds", "shards", "reused"):
+        table.add_column(name, justify="right")
+    for entry in summary["stages"]:
+        table.add_row(
+            entry["stage"],
+            f"{entry['rows_in']:,}",
+            f"{entry['rows_out']:,}",
+            f"{entry['seconds']:.1f}",
+            str(entry["shards"]),
+            str(entry["reused"]),
+        )
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print(table)
+    for line in summary["headline"]:
+        console.print(line, markup=False)
+    for name, path in summary["files"].items():
+        console.print(f"{name}: {path}", markup=False)
+
+
+def _print_comparison(results: dict[str, Any], file: TextIO) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    headings = {
+        "rows": "rows",
+        "tokens": "tokens",
+        "tokens_left": "tokens left",
+        "kl_reduction": "KL reduction",
+        "coverage_radius": "coverage radius",
+        "validation": f"validation {results['metric']}",
+    }
+    pools = results["pools"]
+    first = next(iter(pools[0]["selectors"].values()))["summary"]
+    shown = {key: heading for key, heading in headings.items() if key in first}
+    table = Table(*(["pool", "corpus rows"] if pools[1:] else []), "selector", box=None)
+    for heading in shown.values():
+        table.add_column(heading, justify="right")
+    for pool in pools:
+        size = [f"x{pool['size']}", f"{pool['rows']:,}"] if pools[1:] else []
+        for name, entry in pool["selectors"].items():
+            table.add_row(*size, name, *(_spread(entry["summary"][key], key) for key in shown))
+    width = None if file.isatty() else WIDE
+    console = Console(file=file, width=width, soft_wrap=True, highlight=False)
+    console.print(table)
+    for sentence in results["sentences"]:
+        console.print(sentence, markup=False)
+
+
+def _spread(entry: dict[str, float], key: str) -> str:
+    """Return mean and sample standard deviation of a measure."""
+    form = "{:,.0f}" if key.startswith(("rows", "tokens")) else "{:.3f}"
+    spread = f" ± {form.format(entry['sd'])}" if entry["sd"] else ""
+    return form.format(entry["mean"]) + spread
