@@ -19,6 +19,8 @@ MOST_ALIGNED = 1000
 """Words between a common beginning and a common end that are aligned; more are taken as one run."""
 THOUSANDS = re.compile("(?<=\\d)[,'\u00a0\u202f\u2019](?=\\d{3}(?!\\d))")
 """Signs that group the digits of a number: 150,000 is 150000."""
+MOST_SPELT = 50
+"""Words of a run that are looked through for other spellings; a longer run is no spelling."""
 LEAST_SPELT = 4
 """Letters from which two words that differ in one place are taken for two spellings."""
 
@@ -79,6 +81,8 @@ def _n_without_spellings(left: Counter[str], right: Counter[str]) -> int:
     """Return how many words of the shorter side have another one in their place."""
     right = right.copy()
     n_spellings = 0
+    if min(left.total(), right.total()) > MOST_SPELT:
+        return min(left.total(), right.total())
     for word in sorted(left.elements()):
         twin = next((other for other in sorted(right) if _is_spelling(word, other)), None)
         if twin is not None:

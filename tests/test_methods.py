@@ -18,7 +18,7 @@ def test_an_unknown_method_names_the_allowed_ones_and_the_nearest():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kk": 3}, r"\[nearest\] unknown key 'kk'; allowed: centred, k"),
+        ({"kk": 3}, r"\[nearest\] unknown key 'kk'; allowed: aggregate, centred, k"),
         ({"k": 0}, r"\[nearest\] k = 0: .*greater than or equal to 1"),
         ({"k": "many"}, r"\[nearest\] k = 'many'"),
     ],

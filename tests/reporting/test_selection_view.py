@@ -1,5 +1,7 @@
 """The histogram, the shown rows and the map; mirrors lightadapt_data/selection_view.py."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -90,3 +92,24 @@ def test_rows_at_places_come_in_the_order_asked_for(select_run):
     found = corpus.rows_at(select_run, [5, 0, 61, 5], ["id"])
     assert [row["id"] for row in found] == ["c5", "c0", "copy", "c5"]
     assert corpus.rows_at(select_run, [], ["id"]) == []
+
+
+def test_what_the_summary_says_is_said_in_words(copy_of, select_run):
+    space = copy_of(select_run)
+    (path,) = (space.folder / "work" / "select").glob("[!.]*/summary.json")
+    found = json.loads(path.read_text())
+    assert "KL reduction" in selection_view.sentences(space)[-1]
+    found |= {"short": 7, "by_target": {"law": 20, "tax": 10}, "capped": 3, "alike": 2}
+    found["facts"] = {
+        "law": {"relevant_rows": 1234, "separation": 0.975},
+        "tax": {"relevant_rows": 1, "separation": 0.5},
+    }
+    path.write_text(json.dumps(found))
+    said = " ".join(selection_view.sentences(space))
+    for words in (
+        "The budget 30 is 7 short",
+        "20 toward law, 10 toward tax",
+        "About 1,234 rows of the corpus are estimated to be of the target's kind toward law",
+        "3 better rows were over a quota, 2 too much like a chosen row",
+    ):
+        assert words in said
