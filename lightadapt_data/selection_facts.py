@@ -27,7 +27,9 @@ def summary(
 
     Keys: kept, corpus, tokens, keep, short (rows or tokens that the budget did not find), cut (the
     lowest kept score), capped, alike, by_target, facts (of the selector, by target), and, with a
-    target, kl_reduction [nats] and coverage_radius [0 to 2], both on samples (see proxies.py).
+    target, coverage_radius [0 to 2] and kl_reduction [nats], both on samples (see proxies.py); the
+    latter only where the selection has as many n-grams as there are buckets, or it would only say
+    how small the selection is.
     """
     kept = choice.order[: choice.n_kept]
     scores = table.of(choice.target)[0]
@@ -55,15 +57,17 @@ def summary(
 
 def _proxies(corpus: Corpus, target: Target, kept: NDArray[np.int64]) -> dict[str, float]:
     kept = np.sort(kept[np.argsort(corpus.keys[kept])][:SAMPLE_ROWS])
-    counts = [
+    target_counts, corpus_counts, kept_counts = (
         proxies.ngram_counts(texts)
         for texts in (target.texts, _sample(corpus), _texts_at(corpus, kept))
-    ]
+    )
     blocks: list[Floats] = [corpus.vectors_at(kept)]
-    return {
-        "kl_reduction": round(proxies.kl_reduction(*counts), 4),
-        "coverage_radius": round(proxies.coverage_radius(target.vectors, blocks, corpus.mean()), 4),
-    }
+    radius = proxies.coverage_radius(target.vectors, blocks, corpus.mean())
+    found = {"coverage_radius": round(radius, 4)}
+    if kept_counts.sum() >= len(kept_counts):
+        reduction = proxies.kl_reduction(target_counts, corpus_counts, kept_counts)
+        found["kl_reduction"] = round(reduction, 4)
+    return found
 
 
 def _sample(corpus: Corpus) -> Iterator[str]:

@@ -82,12 +82,15 @@ def sentences(workspace: Workspace) -> list[str]:
             f"{found['capped']:,} better rows were over a quota, {found['alike']:,} too much like "
             "a chosen row."
         )
+    if "coverage_radius" in found:
+        said.append(
+            f"Coverage radius {found['coverage_radius']:.3f} (lower is better: mean distance, "
+            "1 - cosine, from a target row to the nearest selected row)."
+        )
     if "kl_reduction" in found:
         said.append(
             f"KL reduction {found['kl_reduction']:.3f} nats (higher is better: by how much the "
-            "n-grams of the selected rows are more like the target's than the corpus is); coverage "
-            f"radius {found['coverage_radius']:.3f} (lower is better: mean distance, 1 - cosine, "
-            "from a target row to the nearest selected row)."
+            "n-grams of the selected rows are more like the target's than the corpus is)."
         )
     return said
 

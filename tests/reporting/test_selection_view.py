@@ -98,8 +98,14 @@ def test_what_the_summary_says_is_said_in_words(copy_of, select_run):
     space = copy_of(select_run)
     (path,) = (space.folder / "work" / "select").glob("[!.]*/summary.json")
     found = json.loads(path.read_text())
-    assert "KL reduction" in selection_view.sentences(space)[-1]
-    found |= {"short": 7, "by_target": {"law": 20, "tax": 10}, "capped": 3, "alike": 2}
+    assert "Coverage radius" in selection_view.sentences(space)[-1]
+    found |= {
+        "kl_reduction": 0.25,
+        "short": 7,
+        "by_target": {"law": 20, "tax": 10},
+        "capped": 3,
+        "alike": 2,
+    }
     found["facts"] = {
         "law": {"relevant_rows": 1234, "separation": 0.975},
         "tax": {"relevant_rows": 1, "separation": 0.5},
@@ -111,5 +117,6 @@ def test_what_the_summary_says_is_said_in_words(copy_of, select_run):
         "20 toward law, 10 toward tax",
         "About 1,234 rows of the corpus are estimated to be of the target's kind toward law",
         "3 better rows were over a quota, 2 too much like a chosen row",
+        "KL reduction 0.250 nats",
     ):
         assert words in said
