@@ -17,7 +17,9 @@ from lightadapt_data.selectors import Floats, Target
 from lightadapt_data.shards import read_parquet
 
 SAMPLE_ROWS = 20_000
-"""Rows of the corpus and of the selection whose n-grams are counted, at most [rows]."""
+"""Rows of the selection, and random ones, whose n-grams are counted, at most [rows]."""
+SAMPLE_PARTS = 64
+"""Parts of the corpus that the random rows come from, at most."""
 
 
 def summary(
@@ -27,9 +29,9 @@ def summary(
 
     Keys: kept, corpus, tokens, keep, short (rows or tokens that the budget did not find), cut (the
     lowest kept score), capped, alike, by_target, facts (of the selector, by target), and, with a
-    target, coverage_radius [0 to 2] and kl_reduction [nats], both on samples (see proxies.py); the
-    latter only where the selection has as many n-grams as there are buckets, or it would only say
-    how small the selection is.
+    target, coverage_radius [0 to 2] and kl_reduction [nats], both on samples (see proxies.py). The
+    latter compares with as many random rows, as fewer rows leave more n-grams out, and is left out
+    where the selection has fewer n-grams than there are buckets.
     """
     kept = choice.order[: choice.n_kept]
     scores = table.of(choice.target)[0]
@@ -59,7 +61,7 @@ def _proxies(corpus: Corpus, target: Target, kept: NDArray[np.int64]) -> dict[st
     kept = np.sort(kept[np.argsort(corpus.keys[kept])][:SAMPLE_ROWS])
     target_counts, corpus_counts, kept_counts = (
         proxies.ngram_counts(texts)
-        for texts in (target.texts, _sample(corpus), _texts_at(corpus, kept))
+        for texts in (target.texts, _sample(corpus, len(kept)), _texts_at(corpus, kept))
     )
     blocks: list[Floats] = [corpus.vectors_at(kept)]
     radius = proxies.coverage_radius(target.vectors, blocks, corpus.mean())
@@ -70,15 +72,13 @@ def _proxies(corpus: Corpus, target: Target, kept: NDArray[np.int64]) -> dict[st
     return found
 
 
-def _sample(corpus: Corpus) -> Iterator[str]:
-    """Yield the texts of whole parts, drawn by their content, until there are enough."""
-    n_rows = 0
-    for part in sorted(corpus.parts, key=lambda part: part.digest):
-        texts = read_parquet(part.rows, ["text"])["text"].to_pylist()
-        yield from texts
-        n_rows += len(texts)
-        if n_rows >= SAMPLE_ROWS:
-            return
+def _sample(corpus: Corpus, n_rows: int) -> Iterator[str]:
+    """Yield the texts of about `n_rows` rows, drawn by their keys from parts drawn by content."""
+    parts = sorted(corpus.parts, key=lambda part: part.digest)[:SAMPLE_PARTS]
+    share = -(-n_rows // max(len(parts), 1))
+    for part in parts:
+        drawn = np.argsort(np.load(part.keys))[:share]
+        yield from read_parquet(part.rows, ["text"])["text"].take(drawn).to_pylist()
 
 
 def _texts_at(corpus: Corpus, places: NDArray[np.int64]) -> Iterator[str]:

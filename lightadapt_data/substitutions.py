@@ -12,9 +12,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from functools import lru_cache
 
-from lightadapt_data.rows import TOKEN
+Words = tuple[str, ...]
 
+WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")
+"""A run of letters, digits and underscores, or one Chinese or Japanese sign."""
 MOST_ALIGNED = 1000
 """Words between a common beginning and a common end that are aligned; more are taken as one run."""
 THOUSANDS = re.compile("(?<=\\d)[,'\u00a0\u202f\u2019](?=\\d{3}(?!\\d))")
@@ -39,36 +42,35 @@ class Substitutions:
 
 def between(left: str, right: str) -> Substitutions:
     """Return what two texts have in each other's place; the order of the texts does not matter."""
-    words = sorted([_words(left), _words(right)])
-    shorter = max(min(len(words[0]), len(words[1])), 1)
+    first, second = sorted([_words(left), _words(right)])
+    shorter = max(min(len(first), len(second)), 1)
     n_words, has_number = 0, False
-    if not _is_contained(*words):
-        for blocks in _replaced(*words):
-            only = [
-                Counter(blocks[0]) - Counter(blocks[1]),
-                Counter(blocks[1]) - Counter(blocks[0]),
-            ]
-            has_number |= all(any(_is_number(word) for word in side) for side in only)
-            n_words += _n_without_spellings(*only)
+    for blocks in _replaced(*_middles(first, second)):
+        counts = [Counter(block) for block in blocks]
+        only = [counts[0] - counts[1], counts[1] - counts[0]]
+        has_number |= all(any(_is_number(word) for word in side) for side in only)
+        n_words += _n_without_spellings(*only)
     return Substitutions(n_words, n_words / shorter, has_number)
 
 
-def _is_contained(left: list[str], right: list[str]) -> bool:
-    """Return whether one of the texts holds every word of the other, as often as that."""
-    counts = Counter(left), Counter(right)
-    return counts[0] <= counts[1] or counts[1] <= counts[0]
-
-
-def _replaced(left: list[str], right: list[str]) -> Iterator[tuple[list[str], list[str]]]:
-    """Yield the runs of words that stand between the same neighbours in both texts and differ."""
-    start = 0
+def _middles(left: Words, right: Words) -> tuple[Words, Words]:
+    """Return the words between a common beginning and a common end."""
     shorter = min(len(left), len(right))
+    start = end = 0
     while start < shorter and left[start] == right[start]:
         start += 1
-    end = 0
     while end < shorter - start and left[-1 - end] == right[-1 - end]:
         end += 1
-    left, right = left[start : len(left) - end], right[start : len(right) - end]
+    return left[start : len(left) - end], right[start : len(right) - end]
+
+
+def _replaced(left: Words, right: Words) -> Iterator[tuple[Words, Words]]:
+    """Yield the runs of words that stand between the same neighbours in both texts and differ."""
+    if not left or not right:
+        return
+    counts = Counter(left), Counter(right)
+    if counts[0] <= counts[1] or counts[1] <= counts[0]:
+        return  # one text only lacks words
     if max(len(left), len(right)) > MOST_ALIGNED:
         yield left, right
         return
@@ -91,9 +93,10 @@ def _n_without_spellings(left: Counter[str], right: Counter[str]) -> int:
     return min(left.total() - n_spellings, right.total())
 
 
-def _words(text: str) -> list[str]:
-    plain = THOUSANDS.sub("", text.casefold())
-    return [word for word in TOKEN.findall(plain) if word[0].isalnum() or word[0] == "_"]
+@lru_cache(maxsize=2048)
+def _words(text: str) -> Words:
+    """Return the words in lower case; a kept text is compared with many others."""
+    return tuple(WORD.findall(THOUSANDS.sub("", text.casefold())))
 
 
 def _is_number(word: str) -> bool:

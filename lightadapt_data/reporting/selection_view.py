@@ -90,7 +90,8 @@ def sentences(workspace: Workspace) -> list[str]:
     if "kl_reduction" in found:
         said.append(
             f"KL reduction {found['kl_reduction']:.3f} nats (higher is better: by how much the "
-            "n-grams of the selected rows are more like the target's than the corpus is)."
+            "n-grams of the selected rows are more like the target's than those of as many "
+            "random rows)."
         )
     return said
 
