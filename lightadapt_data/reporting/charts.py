@@ -16,6 +16,10 @@ LEFT, RIGHT, BOTTOM = 84, 16, 50
 DASHES = ("", "7 4", "2 3", "9 3 2 3")
 
 
+STEEP = 20
+"""A bar this many times the median one would make the others invisible."""
+
+
 def histogram(
     edges: Sequence[float],
     kept: Sequence[int],
@@ -24,6 +28,8 @@ def histogram(
     x_label: str,
 ) -> str:
     """Return stacked bars of kept over dropped rows with a line at the cut.
+
+    Where one bar towers over the others, heights are roots of the numbers, and the axis says so.
 
     Args:
         edges: borders of the bins, one more than there are bins.
@@ -35,16 +41,20 @@ def histogram(
     height, top = 260, 28
     most = max((k + d for k, d in zip(kept, dropped, strict=True)), default=0)
     x = _Scale(edges[0], edges[-1], LEFT, WIDTH - RIGHT)
-    y = _Scale(0, max(most, 1), height - BOTTOM, top)
-    parts = _axes(x, y, height, top, x_label, "rows")
+    filled = sorted(k + d for k, d in zip(kept, dropped, strict=True) if k + d)
+    is_steep = bool(filled) and most > STEEP * filled[len(filled) // 2]
+    y = _Scale(0, max(most, 1), height - BOTTOM, top, power=0.5 if is_steep else 1.0)
+    y_label = "rows (square-root scale)" if is_steep else "rows"
+    parts = _axes(x, y, height, top, x_label, y_label)
     for left, right, k, d in zip(edges[:-1], edges[1:], kept, dropped, strict=True):
         span = (x(left) + 0.5, max(x(right) - x(left) - 1, 0.5))
         # A bin with a single row stays visible under one with a million.
-        floor = y(0)
+        floor, below = y(0), 0
         for n_rows, name in ((d, "dropped"), (k, "kept")):
             if n_rows:
-                tall = max(y(0) - y(n_rows), 2.0)
+                tall = max(y(below) - y(below + n_rows), 2.0)
                 floor -= tall
+                below += n_rows
                 parts.append(
                     f'<rect class="bar-{name}" x="{span[0]:.1f}" y="{floor:.1f}" '
                     f'width="{span[1]:.1f}" height="{tall:.1f}"/>'
@@ -153,11 +163,15 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
 class _Scale:
     """Numbers to places in the drawing."""
 
-    def __init__(self, low: float, high: float, start: float, end: float) -> None:
-        self.low, self.high, self.start, self.end = low, high, start, end
+    def __init__(
+        self, low: float, high: float, start: float, end: float, power: float = 1.0
+    ) -> None:
+        self.low, self.high, self.start, self.end, self.power = low, high, start, end, power
 
     def __call__(self, value: float) -> float:
         share = (value - self.low) / ((self.high - self.low) or 1.0)
+        if self.power != 1:
+            share = max(share, 0.0) ** self.power
         return self.start + share * (self.end - self.start)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import jinja2
     from markupsafe import Markup
 
-VERSION = 2
+VERSION = 3
 READS = ("ingest",)
 MAY_READ = ("embed", "index", "select", "augment", "curate", "train")
 COST_MARK = "<!-- cost -->"

@@ -29,6 +29,20 @@ def test_a_bar_of_one_row_stays_visible_under_a_million():
     assert float(classes(svg, "bar-kept")[0].get("height")) >= 2
 
 
+def test_a_bar_that_towers_over_the_others_gives_a_root_scale_that_is_labelled():
+    flat = charts.histogram([0, 1, 2, 3], [0, 5, 9], [10, 5, 0], cut=1.0, x_label="s")
+    steep = charts.histogram([0, 1, 2, 3], [0, 50, 90], [10_000, 50, 0], cut=1.0, x_label="s")
+    assert "square-root scale" not in flat
+    assert "rows (square-root scale)" in steep
+    high, low = (
+        float(classes(steep, kind)[0].get("height")) for kind in ("bar-dropped", "bar-kept")
+    )
+    assert high / float(classes(steep, "bar-kept")[1].get("height")) == pytest.approx(
+        (10_000 / 90) ** 0.5, rel=0.02
+    )
+    assert 2 < low < high
+
+
 def test_every_group_of_lines_has_its_own_dash_and_mark():
     curve = [(1.0, 0.2), (2.0, 0.4)]
     svg = charts.lines({name: [("seed 0", curve)] for name in "abcd"}, "step", "accuracy")
