@@ -37,14 +37,18 @@ REPORTED = ("select", "augment", "curate", "train")
 def do_stage(arguments: argparse.Namespace) -> int:
     """Run one stage, and the stages that it reads."""
     wanted = [arguments.stage, *(["report"] if arguments.stage in REPORTED else [])]
-    base = arguments.recipe
     folder = _out(arguments)
-    given = vars(arguments)
-    if base is None and given["ingest.corpus"] is None:
+    return _run(arguments, _recipe_for(arguments, folder, wanted), folder)
+
+
+def _recipe_for(arguments: argparse.Namespace, folder: Path, wanted: list[str]) -> recipe.Recipe:
+    """Return the recipe of the wanted stages: the one named, else the folder's own, else flags."""
+    base = arguments.recipe
+    if base is None and vars(arguments)["ingest.corpus"] is None:
         saved = folder / "work" / "recipe.json"
         base = saved if saved.exists() else None
     what = recipe.load(base, _overrides(arguments), wanted)
-    return _run(arguments, recipe.only(what, wanted), folder)
+    return recipe.only(what, wanted)
 
 
 def do_run(arguments: argparse.Namespace) -> int:
@@ -132,9 +136,8 @@ def do_calibrate(arguments: argparse.Namespace) -> int:
 
     if arguments.pairs < 0:
         raise RecipeError(f"--pairs {arguments.pairs}: allowed: a whole number from 0")
-    what = recipe.load(arguments.recipe, _overrides(arguments), ["embed"])
-    what = recipe.only(what, ["embed"])
     folder = _out(arguments)
+    what = _recipe_for(arguments, folder, ["embed"])
     with _progress(arguments.quiet) as on_shard:
         run.run_stages(what, folder, arguments.workers, on_shard)
     found = measured.copies(what.workspace(folder), arguments.pairs)
