@@ -152,8 +152,13 @@ def test_ctrl_c_stops_workers_at_once_and_leaves_nothing_half_written(
         path.write_text("\n".join(filler))
     select_words[select_words.index("--workers") + 1] = "2"
     command = [sys.executable, "-m", "lightadapt_data", *select_words]
+    # A shell that starts the tests in the background has Ctrl-C ignored, and children inherit that.
     with subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as run_:
         for line in run_.stderr:
             if "embed: " in line:
