@@ -17,8 +17,32 @@ from typing import Any
 
 from lightadapt_data import __version__, stages, verbs
 from lightadapt_data.errors import LightadaptError
-from lightadapt_data.verbs import FLAGS
 
+FLAGS = {
+    "--corpus": ("ingest.corpus", "file, folder or glob of the pile; may be repeated"),
+    "--target": ("ingest.target", "file with the examples to select toward; may be repeated"),
+    "--unlike": ("ingest.unlike", "file with examples to select away from; may be repeated"),
+    "--task": ("ingest.task", "file with labelled rows; may be repeated"),
+    "--text-column": ("ingest.text_column", "column that holds the text"),
+    "--label-column": ("ingest.label_column", "column that holds the label"),
+    "--encoder": ("embed.sentence_transformer.model", "folder, installed package or Hub id"),
+    "--method": ("select.method", "selector"),
+    "--keep": ("select.keep", "budget: 5000 rows, 2Mtok or 10%%"),
+}
+PUBLISH_FLAGS = {
+    "--repo": ("publish.repo", "data set on the Hub, as in owner/name"),
+    "--adapter-repo": ("publish.adapter_repo", "model on the Hub that gets the adapter"),
+    "--license": ("publish.license", "the Hub's id of the licence, as in apache-2.0"),
+    "--revision": ("publish.revision", "branch (default: main)"),
+    "--tag": ("publish.tag", "name of this version (default: made from its content)"),
+    "--endpoint": ("publish.endpoint", "another Hub than huggingface.co; it gets your token"),
+}
+PUBLISH_SWITCHES = {
+    "--push": ("publish.push", "send it; without this the folder is only written"),
+    "--private": ("publish.private", "make a new repository private"),
+    "--create-pr": ("publish.create_pr", "open a pull request instead of committing"),
+    "--allow-unknown-license": ("publish.allow_unknown_license", "send without a known licence"),
+}
 REPEATED = ("--corpus", "--target", "--unlike", "--task")
 
 
@@ -59,6 +83,8 @@ def _parser() -> argparse.ArgumentParser:
         verb.set_defaults(stage=name)
         _add_recipe(verb, is_optional=True)
         _add_flags(verb)
+        if name == "publish":
+            _add_publish_flags(verb)
         _add_run_options(verb)
     verb = _add(subparsers, "run", "all stages that a recipe has a table for", verbs.do_run)
     _add_recipe(verb)
@@ -164,6 +190,13 @@ def _add_flags(verb: argparse.ArgumentParser) -> None:
     for flag, (key, text) in FLAGS.items():
         action = "append" if flag in REPEATED else "store"
         verb.add_argument(flag, action=action, dest=key, help=f"{text} ({key})")
+
+
+def _add_publish_flags(verb: argparse.ArgumentParser) -> None:
+    for flag, (key, text) in PUBLISH_FLAGS.items():
+        verb.add_argument(flag, dest=key, help=f"{text} ({key})")
+    for flag, (key, text) in PUBLISH_SWITCHES.items():
+        verb.add_argument(flag, action="store_const", const=True, dest=key, help=f"{text} ({key})")
 
 
 def _set_up_logging(is_quiet: bool) -> None:

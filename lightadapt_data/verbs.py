@@ -17,17 +17,6 @@ from lightadapt_data import recipe, run, status
 from lightadapt_data.errors import InputError, RecipeError
 from lightadapt_data.shards import Workspace
 
-FLAGS = {
-    "--corpus": ("ingest.corpus", "file, folder or glob of the pile; may be repeated"),
-    "--target": ("ingest.target", "file with the examples to select toward; may be repeated"),
-    "--unlike": ("ingest.unlike", "file with examples to select away from; may be repeated"),
-    "--task": ("ingest.task", "file with labelled rows; may be repeated"),
-    "--text-column": ("ingest.text_column", "column that holds the text"),
-    "--label-column": ("ingest.label_column", "column that holds the label"),
-    "--encoder": ("embed.sentence_transformer.model", "folder, installed package or Hub id"),
-    "--method": ("select.method", "selector"),
-    "--keep": ("select.keep", "budget: 5000 rows, 2Mtok or 10%%"),
-}
 WIDE = 200
 """Width of a table that no terminal shows [characters]."""
 REPORTED = ("select", "augment", "curate", "train")
@@ -213,9 +202,8 @@ def _saved(arguments: argparse.Namespace) -> Workspace:
 
 def _overrides(arguments: argparse.Namespace) -> Iterator[tuple[str, Any]]:
     given = vars(arguments)
-    for key, _ in FLAGS.values():
-        if given.get(key) is not None:
-            yield key, given[key]
+    # Flags that stand for a key of a recipe are stored under that key.
+    yield from ((key, value) for key, value in given.items() if "." in key and value is not None)
     if given.get("seed") is not None:
         yield "seed", given["seed"]
     for text in arguments.set:

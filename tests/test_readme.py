@@ -38,7 +38,14 @@ def test_every_stage_and_family_is_named():
     for name in stages.STAGES:
         assert f"`{name}`" in README
     families = [path.name for path in (ROOT / "lightadapt_data").iterdir() if path.is_dir()]
-    for family in set(families) - {"__pycache__", "stages", "engines", "networks", "reporting"}:
+    for family in set(families) - {
+        "__pycache__",
+        "stages",
+        "engines",
+        "networks",
+        "reporting",
+        "testing",
+    }:
         assert f"`{family}/`" in README, family
         for name in methods.names(family):
             assert f"`{name}`" in README, f"{family}/{name}"

@@ -23,6 +23,7 @@ from pydantic import Field
 
 from lightadapt_data import model_files
 from lightadapt_data.config import Config
+from lightadapt_data.errors import InputError
 from lightadapt_data.vectors import unit
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,9 @@ class Settings(Config):
     """Local folder, installed package that ships a model, or Hub id."""
     batch_tokens: int = Field(default=4096, gt=0)
     """Tokens of one forward pass [tokens]."""
+    chunk: bool = False
+    """Embed a text that is longer than the model reads in windows, and take their mean, weighted by
+    their tokens; otherwise its beginning stands for it."""
     precision: str = Field(default="auto", pattern="^(auto|float32|bfloat16)$")
     """Number format of the forward pass; auto takes bfloat16 where it is fast and exact enough."""
 
@@ -79,6 +83,11 @@ def load(settings: Settings) -> PlainEncoder | LibraryEncoder:
     folder = model_files.find(settings.model)
     plain = _plain_layout(folder)
     if plain is None:
+        if settings.chunk:
+            raise InputError(
+                f"sentence_transformer.chunk: {folder.name} is not a plain pooled transformer, and "
+                "windows are made for those only; leave chunk out"
+            )
         logger.info("%s: not a plain pooled transformer; using SentenceTransformer", folder.name)
         return LibraryEncoder(folder)
     return PlainEncoder(settings, *plain)
@@ -124,6 +133,7 @@ class PlainEncoder:
         self.max_tokens = max_tokens
         self._pooling = pooling
         self._batch_tokens = settings.batch_tokens
+        self._chunk = settings.chunk
         self._n_cut = 0
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
@@ -138,14 +148,22 @@ class PlainEncoder:
         """Return unit vectors, float32 [len(texts), dim], in the order of the texts."""
         import torch
 
-        vectors = np.zeros((len(texts), self.dim), np.float32)
         encodings = self._tokenizer.encode_batch([text.strip() for text in texts])
-        self._n_cut += sum(bool(encoding.overflowing) for encoding in encodings)
-        ids = [encoding.ids for encoding in encodings]
+        if not self._chunk:
+            self._n_cut += sum(bool(encoding.overflowing) for encoding in encodings)
+        windows = [
+            [encoding, *(encoding.overflowing if self._chunk else [])] for encoding in encodings
+        ]
+        ids = [window.ids for found in windows for window in found]
+        vectors = np.zeros((len(ids), self.dim), np.float32)
         with torch.inference_mode():
             for rows in _batches([len(row) for row in ids], self._batch_tokens):
                 vectors[rows] = self._pooled([ids[row] for row in rows])
-        return unit(vectors)
+        if len(ids) == len(texts):
+            return unit(vectors)
+        weighted = unit(vectors) * np.array([len(row) for row in ids], np.float32)[:, None]
+        starts = np.cumsum([0, *(len(found) for found in windows[:-1])])
+        return unit(np.add.reduceat(weighted, starts, axis=0))
 
     def n_cut(self) -> int:
         """Return how many texts were cut to `max_tokens` since loading."""

@@ -113,6 +113,10 @@ def funnel(workspace: Workspace) -> list[dict[str, Any]]:
         note = f"{totals['corpus.quarantined']:,} quarantined; {totals['corpus.tokens']:,} tokens"
         steps.append(("corpus rows read", totals["corpus.rows_in"], ""))
         steps.append(("usable", totals["corpus.rows_out"], note))
+    n_cut = describe.stage_counts(workspace, "embed")["cut"] if workspace.has("embed") else 0
+    if n_cut:
+        note = "only their beginning was embedded; embed.sentence_transformer.chunk takes all"
+        steps.append(("longer than the encoder reads", n_cut, note))
     if workspace.has("select"):
         counts = describe.stage_counts(workspace, "select")
         steps.append(("selected", counts["rows_out"], f"{counts['tokens']:,} tokens"))

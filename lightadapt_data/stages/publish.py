@@ -1,6 +1,7 @@
-"""publish: the folder that would go to the Hugging Face Hub, written and loaded back as a dry run.
+"""publish: the folder for the Hugging Face Hub, written and loaded back; sent with `push = true`.
 
-Nothing is sent anywhere. No path of this machine is in the card, the manifest or the adapter.
+Without `push` nothing is sent anywhere: a dry run. No path of this machine is in the card, the
+manifest or the adapter. The token is read as huggingface_hub reads it (HF_TOKEN, `hf auth login`).
 """
 
 from __future__ import annotations
@@ -10,18 +11,19 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
+from lightadapt_data import hub_card, pushing
 from lightadapt_data.config import Config
 from lightadapt_data.errors import InputError
 from lightadapt_data.reporting import card, describe
 from lightadapt_data.reporting.card import Facts
 from lightadapt_data.rows import SPLITS
-from lightadapt_data.shards import Counts, Workspace
+from lightadapt_data.shards import Counts, Done, Workspace
 
-VERSION = 1
+VERSION = 2
 READS = ("ingest",)
 MAY_READ = ("embed", "select", "augment", "curate", "train", "report")
 LINKED = (".parquet", ".safetensors")
@@ -31,12 +33,43 @@ LINKED = (".parquet", ".safetensors")
 class Settings(Config):
     """Settings of the publish stage."""
 
+    NOT_IN_KEY: ClassVar[frozenset[str]] = frozenset(
+        {"push", "endpoint", "private", "create_pr", "revision", "tag", "adapter_repo"}
+        | {"allow_unknown_license"}
+    )
+
     repo: str = Field(default="", pattern=r"^([\w.-]+/[\w.-]+)?$")
-    """Name on the Hub, as in owner/name; only shown in the card, nothing is sent."""
+    """Name on the Hub, as in owner/name; shown in the card, and where `push` sends the set."""
     license: str = Field(default="unknown", pattern=r"^[a-z0-9.-]+$")
     """The Hub's id of the licence, as in apache-2.0; with "unknown" the card warns."""
     title: str = Field(default="Data set made with lightadapt-data", min_length=1, max_length=200)
     """First line of the card."""
+    push: bool = False
+    """Send the set to the Hub: in one commit, with a tag, and loaded back from there."""
+    endpoint: str = Field(default="", pattern=r"^(https?://[^\s@?#]+)?$")
+    """Address of another Hub, as in https://hub.example; empty: HF_ENDPOINT or the public one."""
+    private: bool = False
+    """Make new repositories private; refused for one that is there and public."""
+    create_pr: bool = False
+    """Open a pull request in place of committing; it gets no tag."""
+    revision: str = Field(default="", pattern=r"^[\w./-]*$")
+    """Branch to commit to, made when missing; empty: main."""
+    tag: str = Field(default="", pattern=r"^[\w.-]*$")
+    """Tag of the commit; it never moves; empty: one that names the content."""
+    adapter_repo: str = Field(default="", pattern=r"^([\w.-]+/[\w.-]+)?$")
+    """Model repository for the adapter, as in owner/name-adapter; empty: it is not sent there."""
+    allow_unknown_license: bool = False
+    """Push although the licence is unknown."""
+
+
+def check(settings: Settings, workspace: Workspace) -> None:
+    """Check, before any stage runs, that what is to be pushed can be.
+
+    Raises:
+        InputError: `push` without a repo, a licence or a token, or settings that exclude others.
+    """
+    if settings.push:
+        pushing.check(settings, has_adapter=workspace.has("train"))
 
 
 def run(settings: Settings, workspace: Workspace, out: Path) -> Counts:
@@ -50,7 +83,7 @@ def run(settings: Settings, workspace: Workspace, out: Path) -> Counts:
     _place_report(workspace, out)
     _place_adapter(workspace, out)
     text = card.text(workspace, found, settings.title, settings.license, settings.repo)
-    (out / "README.md").write_text(text, "utf-8")
+    (out / "README.md").write_text(text + hub_card.OWN_SECTION, "utf-8")
     manifest = json.dumps(_manifest(workspace, found), indent=1, ensure_ascii=False)
     (out / "run_manifest.json").write_text(manifest, "utf-8")
     check_loads(out)
@@ -62,10 +95,23 @@ def run(settings: Settings, workspace: Workspace, out: Path) -> Counts:
 
 
 def deliver(workspace: Workspace) -> None:
-    """Put the folder at `publish/` of the run's folder, in place of an older one."""
+    """Put the folder at `publish/` of the run's folder, in place of an older one, and push it.
+
+    Raises:
+        InputError: the settings do not allow to push it.
+        ServiceError: the Hub did not take it; the folder stays, and another run pushes again.
+    """
     result = workspace.result("publish")
     if result is None:
         return
+    _deliver_folder(workspace, result)
+    settings: Any = workspace.settings["publish"]
+    if settings.push:
+        check(settings, workspace)
+        pushing.push(workspace, settings, result)
+
+
+def _deliver_folder(workspace: Workspace, result: Done) -> None:
     fresh, final, old = (workspace.folder / f"{mark}publish" for mark in (".new-", "", ".old-"))
     for leftover in (fresh, old):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -85,6 +131,8 @@ def headline(workspace: Workspace) -> list[str]:
     if result is None:
         return []
     settings: Any = workspace.settings["publish"]
+    if settings.push and (told := pushing.told(workspace)):
+        return told
     warning = "; its licence is unknown, set publish.license" * (settings.license == "unknown")
     return [
         f"publish/ holds {result.counts['rows_out']:,} rows and loads back{warning}. Nothing was "
@@ -200,9 +248,14 @@ def _manifest(workspace: Workspace, found: Facts) -> dict[str, Any]:
             "shards": [entry["key"] for entry in manifest["shards"]],
             "counts": dict(sorted(describe.stage_counts(workspace, stage).items())),
         }
+    recipe = describe.recipe_tables(workspace)
+    # Where the set is sent to does not decide what it is, so it is no part of it.
+    recipe["publish"] = {
+        name: value for name, value in recipe["publish"].items() if name not in Settings.NOT_IN_KEY
+    }
     return {
         "made_with": describe.versions(),
         "splits": {name: split.rows for name, split in found.splits.items()},
-        "recipe": describe.recipe_tables(workspace),
+        "recipe": recipe,
         "stages": stages,
     }

@@ -2,11 +2,13 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from lightadapt_data import model_files
 from lightadapt_data.encoders import sentence_transformer
 from lightadapt_data.encoders.sentence_transformer import LibraryEncoder, Settings, load
 from lightadapt_data.errors import InputError
+from lightadapt_data.vectors import unit
 
 TEXTS = [
     "Short.",
@@ -42,7 +44,7 @@ def test_cut_texts_are_counted(encoder):
 
 def test_the_model_names_the_vectors_and_speed_settings_do_not():
     settings = Settings(batch_tokens=17, precision="float32")
-    assert settings.key_fields() == {}
+    assert settings.key_fields() == {"chunk": False}
     assert set(sentence_transformer.fingerprint(settings)) == {"model"}
 
 
@@ -72,3 +74,22 @@ def test_a_model_with_an_unusual_layout_is_left_to_the_library(tmp_path):
     modules = [{"type": "sentence_transformers.models.StaticEmbedding", "path": ""}]
     (tmp_path / "modules.json").write_text(json.dumps(modules))
     assert sentence_transformer._plain_layout(tmp_path) is None
+
+
+def test_windows_of_a_long_text_are_averaged_by_their_tokens():
+    plain, chunked = load(Settings()), load(Settings(chunk=True))
+    long = " ".join(f"word{i} river" for i in range(400))
+    short = ["a short text", "another one"]
+    n_before = chunked.n_cut()
+    vectors = chunked.encode([short[0], long, short[1]])
+    assert chunked.n_cut() == n_before
+    assert np.allclose(vectors[[0, 2]], plain.encode(short), atol=1e-5)
+    encoding = chunked._tokenizer.encode(long)
+    windows = [encoding, *encoding.overflowing]
+    assert len(windows) > 2
+    assert {len(window.ids) <= chunked.max_tokens for window in windows} == {True}
+    with torch.inference_mode():
+        parts = unit(np.concatenate([chunked._pooled([window.ids]) for window in windows]))
+    mean = (parts * np.array([len(window.ids) for window in windows])[:, None]).sum(axis=0)
+    assert np.allclose(vectors[1], mean / np.linalg.norm(mean), atol=1e-4)
+    assert float(vectors[1] @ plain.encode([long])[0]) < 0.9999

@@ -8,8 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from lightadapt_data import recipe, run, shards
-from lightadapt_data.errors import InputError, RecipeError
+from lightadapt_data.errors import InputError, RecipeError, ServiceError
 from lightadapt_data.stages import publish
+from lightadapt_data.testing import hub
+from lightadapt_data.testing.hub_store import RefusedError
 
 HOME = "/home/someone"
 
@@ -237,3 +239,158 @@ def test_nothing_to_deliver_is_no_error(tmp_path):
     publish.deliver(space)
     assert publish.headline(space) == []
     assert not list(tmp_path.iterdir())
+
+
+TOKEN = "hf_stage_secret"
+
+
+@pytest.fixture
+def pushed(copy_of, monkeypatch):
+    """Return a copy of a run whose stage publish is to push to a Hub on this machine."""
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    # Or the client asks the public Hub for a list of agents.
+    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY", True)
+
+    def settled(space, **more):
+        copy = copy_of(space)
+        fields = copy.settings["publish"].model_dump()
+        fields |= {"push": True, "repo": "me/tiny_set", "license": "mit", **more}
+        settings = {**copy.settings, "publish": publish.Settings(**fields)}
+        return type(copy)(copy.folder, copy.seed, settings)
+
+    with hub.serve(TOKEN) as server:
+        yield settled, server
+
+
+def test_a_run_is_pushed_loaded_back_by_tag_and_not_pushed_twice(full_run, pushed, caplog):
+    settled, server = pushed
+    more = {"endpoint": server.url, "adapter_repo": "me/tiny_set-adapter", "license": "apache-2.0"}
+    space = settled(full_run, **more)
+    caplog.set_level("DEBUG")
+    assert run.run_stage(space, "publish").is_hit
+    repo, adapter = server.repo("me/tiny_set"), server.repo("me/tiny_set-adapter", "models")
+    result = space.result("publish")
+    assert set(repo.at("main").files) == {*result.files, ".gitattributes"}
+    (tag,) = repo.names("refs/tags/")
+    assert tag == f"lightadapt-{result.key[:12]}"
+    assert set(adapter.at(tag).files) == {
+        *("adapter_config.json", "adapter_model.safetensors", "labels.json", "results.json"),
+        *("README.md", ".gitattributes"),
+    }
+    card = adapter.at(tag).files["README.md"].content.decode()
+    assert 'datasets: ["me/tiny_set"]' in card
+    assert "tiny-model" not in card.split("---")[1], "a model in a folder is no model of the Hub"
+    assert "reaches accuracy 0.620" in card
+    rows = result.counts["rows_out"]
+    told = publish.headline(space)
+    assert told[0] == (
+        f"{server.url}/datasets/me/tiny_set at {tag}: {len(result.files)} files sent; "
+        f"{rows} rows load back as written"
+    )
+    publish.deliver(space)
+    assert "the Hub had all files already" in publish.headline(space)[0]
+    assert [len(one.log()) for one in (repo, adapter)] == [2, 2]
+    kept = [path.read_text("utf-8") for path in space.folder.rglob("*.json")]
+    assert TOKEN not in "".join(kept) + caplog.text
+
+
+def test_pushing_is_no_part_of_what_the_stage_makes(select_run, pushed):
+    settled, _ = pushed
+    space = settled(select_run, endpoint="http://elsewhere", tag="v1", private=True)
+    assert set(space.settings["publish"].key_fields()) == {"repo", "license", "title"}
+
+
+def test_where_a_set_goes_is_not_in_its_manifest(full_run):
+    table = manifest_of(published(full_run))["recipe"]["publish"]
+    assert set(table) == {"repo", "license", "title"}
+
+
+def test_a_dry_run_asks_nobody(select_run, pushed):
+    settled, server = pushed
+    publish.deliver(settled(select_run, push=False, endpoint=server.url))
+    assert server.requests == []
+
+
+def test_the_address_of_the_environment_is_used(select_run, pushed, monkeypatch):
+    settled, server = pushed
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    space = settled(select_run)
+    publish.deliver(space)
+    assert len(server.repo("me/tiny_set").log()) == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"repo": ""}, "no repo; set repo"),
+        ({"license": "unknown"}, "the licence is unknown; set license"),
+        ({"create_pr": True, "tag": "v1"}, "leave revision and tag out"),
+        ({"adapter_repo": "me/other"}, "the run trains no adapter"),
+    ],
+)
+def test_settings_that_cannot_be_pushed_are_refused_before_any_work(select_run, pushed, more, told):
+    settled, server = pushed
+    space = settled(select_run, endpoint=server.url, **more)
+    for refused in (lambda: run.check_inputs(space), lambda: publish.deliver(space)):
+        with pytest.raises(InputError, match=told):
+            refused()
+    assert server.requests == []
+
+
+def test_an_adapter_needs_a_repository_of_its_own(full_run, pushed):
+    settled, _ = pushed
+    with pytest.raises(InputError, match="give them two names"):
+        publish.deliver(settled(full_run, adapter_repo="me/tiny_set"))
+
+
+def test_without_a_token_nothing_is_run(select_run, pushed, monkeypatch):
+    settled, _ = pushed
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", "/nowhere")
+    space = settled(select_run)
+    with pytest.raises(InputError, match="there is no token; run `hf auth login`"):
+        publish.check(space.settings["publish"], space)
+
+
+def test_an_unknown_licence_can_be_allowed(select_run, pushed):
+    settled, _ = pushed
+    space = settled(select_run, license="unknown", allow_unknown_license=True)
+    publish.check(space.settings["publish"], space)
+
+
+def test_a_hub_that_fails_leaves_the_folder_and_says_so(select_run, pushed):
+    settled, server = pushed
+    server.faults.add("call", call=lambda: refuse(400))
+    space = settled(select_run, endpoint=server.url)
+    with pytest.raises(ServiceError, match=r"refused me/tiny_set .*put that right"):
+        publish.deliver(space)
+    assert (published(space) / "README.md").exists()
+    assert publish.headline(space)[0].startswith("publish/ holds 30 rows")
+
+
+def refuse(status):
+    raise RefusedError(status, "not like this")
+
+
+def test_every_card_has_a_place_for_peoples_own_text(select_run):
+    assert card_of(select_run).endswith("<!-- yours -->\n<!-- /yours -->\n")
+
+
+def test_the_command_line_sends_the_set(cli, corpus, target, tmp_path, monkeypatch):
+    from lightadapt_data.testing import hub
+
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    words = ["publish", "--corpus", corpus, "--target", target, "--keep", "10", "--workers", "1"]
+    words += ["--set", "embed.method=hashing", "--out", tmp_path / "out", "--repo", "me/set"]
+    with hub.serve() as server:
+        refused = cli(*words, "--push", "--endpoint", server.url)
+        assert refused.code in (2, 3)
+        assert "licen" in refused.err
+        result = cli(*words, "--push", "--endpoint", server.url, "--license", "mit")
+        assert result.code == 0, result.err
+        assert "hf_secret" not in result.err + result.out
+        again = cli(*words, "--push", "--endpoint", server.url, "--license", "mit")
+        assert again.code == 0, again.err

@@ -1,0 +1,1 @@
+"""For tests of pipelines that use lightadapt-data: stand-ins for outside services."""
