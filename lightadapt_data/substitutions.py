@@ -93,17 +93,37 @@ def _middles(left: Words, right: Words) -> tuple[Words, Words]:
 
 def _replaced(left: Words, right: Words) -> Iterator[tuple[Words, Words]]:
     """Yield the runs of words that stand between the same neighbours in both texts and differ."""
-    if not left or not right:
-        return
     counts = Counter(left), Counter(right)
-    if counts[0] <= counts[1] or counts[1] <= counts[0]:
+    lacking = _lacking(*counts), _lacking(*counts[::-1])
+    if not lacking[0] or not lacking[1]:
         return  # one text only lacks words
+    if _neighbours(left, lacking[0]).isdisjoint(_neighbours(right, lacking[1])):
+        return  # what each lacks stands in places of its own
     if max(len(left), len(right)) > MOST_ALIGNED:
         yield left, right
         return
     for kind, a, b, c, d in SequenceMatcher(None, left, right, autojunk=False).get_opcodes():
         if kind == "replace":
             yield left[a:b], right[c:d]
+
+
+def _lacking(left: Counter[str], right: Counter[str]) -> set[str]:
+    """Return the words that `left` holds more often; quicker than the difference of counters."""
+    return {word for word, n in left.items() if n > right.get(word, 0)}
+
+
+def _neighbours(words: Words, lacking: set[str]) -> set[tuple[str, str]]:
+    """Return what stands before and behind the runs of lacking words; ends of the text count."""
+    found = set()
+    for place, word in enumerate(words):
+        if word in lacking:
+            before = words[place - 1] if place else ""
+            behind = words[place + 1] if place + 1 < len(words) else ""
+            if before not in lacking:
+                found.add(("before", before))
+            if behind not in lacking:
+                found.add(("behind", behind))
+    return found
 
 
 def _n_without_spellings(left: Counter[str], right: Counter[str]) -> int:
