@@ -24,12 +24,13 @@ from lightadapt_data import lexicon
 from lightadapt_data.augmenters import Candidate, Context, generator
 from lightadapt_data.config import Config
 
+VERSION = 2
 FEEDS_ON = "train"
 SKIPS_GATES = frozenset({"numbers", "similarity"})
 """Encoders find noisy text unlike its parent, although it means the same. Scanners read "l" as "1",
 which is no number; the real ones are left alone here."""
 
-_TOKEN = re.compile(r"https?://\S+|www\.\S+|\S+@\S+|`[^`]*`|\s+|\w+(?:['’]\w+)?|[^\w\s]")
+_TOKEN = re.compile(r"https?://\S+|www\.\S+|[^\s@]{1,64}@\S+|`[^`]*`|\s+|\w+(?:['’]\w+)?|[^\w\s]")
 """Cuts a text into tokens that joined give it back."""
 
 _KEPT_WORDS = frozenset(
