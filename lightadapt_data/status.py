@@ -47,8 +47,9 @@ def summary(workspace: Workspace, reports: list[run.StageReport]) -> dict[str, A
     for name in ("data", "ledger", "report.html", "publish"):
         if (workspace.folder / name).exists():
             files[name] = str(workspace.folder / name)
-    is_reported = any(report.stage == "report" for report in reports)
-    headline = stages.load("report").headline(workspace) if is_reported else []
+    ran = [report.stage for report in reports]
+    told = [name for name in ("report", "publish") if name in ran]
+    headline = [line for name in told for line in stages.load(name).headline(workspace)]
     return {
         "folder": str(workspace.folder),
         "stages": [

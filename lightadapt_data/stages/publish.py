@@ -136,7 +136,7 @@ def headline(workspace: Workspace) -> list[str]:
     warning = "; its licence is unknown, set publish.license" * (settings.license == "unknown")
     return [
         f"publish/ holds {result.counts['rows_out']:,} rows and loads back{warning}. Nothing was "
-        f"sent; to do so: hf upload {settings.repo or 'OWNER/NAME'} publish --repo-type dataset"
+        f"sent; to send it add --push{'' if settings.repo else ' --repo OWNER/NAME'}"
     ]
 
 

@@ -89,8 +89,8 @@ def test_an_unknown_licence_is_warned_of_and_a_known_one_is_not(select_run, full
 
 
 def test_the_headline_says_how_to_upload(full_run, select_run):
-    assert "hf upload me/tiny_set publish --repo-type dataset" in publish.headline(full_run)[0]
-    assert "hf upload OWNER/NAME publish" in publish.headline(select_run)[0]
+    assert publish.headline(full_run)[0].endswith("to send it add --push")
+    assert publish.headline(select_run)[0].endswith("to send it add --push --repo OWNER/NAME")
 
 
 def test_shares_of_sources_add_up(full_run):
