@@ -3,10 +3,10 @@ import json
 import peft
 import pytest
 import torch
-import transformers
 from safetensors.torch import load_file
+from tiny_models import CONFIGS, IDS, LABELS
+from tiny_models import tiny as fresh
 from torch import nn
-from transformers import AutoModelForSequenceClassification
 
 from lightadapt_data import methods
 from lightadapt_data.adapters import bottleneck, head_only
@@ -14,48 +14,7 @@ from lightadapt_data.errors import InputError, RecipeError
 from lightadapt_data.networks.bottleneck import BottleneckLayer
 from lightadapt_data.networks.insertion_points import POINTS, target_pattern
 
-SIZES = {
-    "vocab_size": 40,
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "max_position_embeddings": 40,
-    "num_labels": 3,
-}
-CONFIGS = {
-    "bert": ("BertConfig", SIZES),
-    "camembert": ("CamembertConfig", SIZES),
-    "deberta-v2": ("DebertaV2Config", SIZES),
-    "distilbert": (
-        "DistilBertConfig",
-        {"vocab_size": 40, "dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32}
-        | {"max_position_embeddings": 40, "num_labels": 3},
-    ),
-    "electra": ("ElectraConfig", SIZES | {"embedding_size": 16}),
-    "modernbert": (
-        "ModernBertConfig",
-        SIZES
-        | dict.fromkeys(("pad_token_id", "eos_token_id", "bos_token_id"), 0)
-        | {"cls_token_id": 1, "sep_token_id": 2},
-    ),
-    "mpnet": ("MPNetConfig", SIZES),
-    "roberta": ("RobertaConfig", SIZES),
-    "xlm-roberta": ("XLMRobertaConfig", SIZES),
-}
 VARIANTS = ("pfeiffer", "houlsby", "parallel")
-IDS = torch.arange(3, 39).reshape(4, 9)
-LABELS = torch.tensor([0, 1, 2, 0])
-
-
-def fresh(model_type, seed=0):
-    name, sizes = CONFIGS[model_type]
-    torch.manual_seed(seed)
-    config = getattr(transformers, name)(**sizes)
-    model = AutoModelForSequenceClassification.from_config(config).eval()
-    for parameter in model.parameters():  # large weights, so that nothing hides in rounding
-        nn.init.normal_(parameter, std=0.3)
-    return model
 
 
 def heads(model):

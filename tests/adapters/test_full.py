@@ -5,8 +5,7 @@ import sys
 import pytest
 import torch
 import transformers
-from torch import nn
-from transformers import AutoModelForSequenceClassification
+from tiny_models import CONFIGS, IDS, LABELS, SIZES, tiny
 
 from lightadapt_data import model_files, training
 from lightadapt_data.adapters import full
@@ -14,45 +13,9 @@ from lightadapt_data.errors import InputError
 from lightadapt_data.networks.mean_pooling import MeanPoolingClassifier
 from lightadapt_data.tasks import text_classification as task
 
-SIZES = {
-    "vocab_size": 40,
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "max_position_embeddings": 40,
-    "num_labels": 3,
-}
-CONFIGS = {
-    "bert": ("BertConfig", SIZES),
-    "deberta-v2": ("DebertaV2Config", SIZES),
-    "distilbert": (
-        "DistilBertConfig",
-        {"vocab_size": 40, "dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32}
-        | {"max_position_embeddings": 40, "num_labels": 3},
-    ),
-    "electra": ("ElectraConfig", SIZES | {"embedding_size": 8}),
-    "modernbert": (
-        "ModernBertConfig",
-        SIZES
-        | dict.fromkeys(("pad_token_id", "eos_token_id", "bos_token_id"), 0)
-        | {"cls_token_id": 1, "sep_token_id": 2},
-    ),
-    "mpnet": ("MPNetConfig", SIZES),
-    "roberta": ("RobertaConfig", SIZES),
-}
-IDS = torch.arange(3, 39).reshape(4, 9)
-LABELS = torch.tensor([0, 1, 2, 0])
-
 
 def fresh(model_type, seed=0, **sizes):
-    name, known = CONFIGS[model_type]
-    torch.manual_seed(seed)
-    config = getattr(transformers, name)(**(known | sizes))
-    model = AutoModelForSequenceClassification.from_config(config).eval()
-    for parameter in model.parameters():  # large weights, so that nothing hides in rounding
-        nn.init.normal_(parameter, std=0.3)
-    return model
+    return tiny(model_type, seed, sizes)
 
 
 def with_mean_head(seed=0):
