@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from lightadapt_data.errors import InputError
-from lightadapt_data.rows import SPLITS, read_rows
+from lightadapt_data.rows import SPLITS, family, read_rows
 from lightadapt_data.shards import Workspace, digest_of
 
 ARMS = ("seed", "adapted", "balanced_random")
@@ -19,7 +19,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Curated:
-    """The curated rows as training needs them; all have a label."""
+    """The curated rows as training needs them; all can be trained on."""
 
     train: Sequence[Row]
     validation: Sequence[Row]
@@ -62,12 +62,12 @@ def read_curated(workspace: Workspace, task: ModuleType) -> Curated:
     parts["baseline"] = [result.file(name) for name in files if name == "baseline.parquet"]
     everything = {split: read_rows(paths) for split, paths in parts.items()}
     labelled = {
-        split: [row for row in found if row["label"] is not None]
+        split: [row for row in found if task.is_labelled(row)]
         for split, found in everything.items()
     }
     labels = task.labels(labelled["train"])
-    _check_rows(labelled, labels)
-    known = [row for row in labelled["baseline"] if str(row["label"]) in labels]
+    _check_rows(labelled, labels, task)
+    known = [row for row in labelled["baseline"] if set(task.labels([row])) <= set(labels)]
     n_unlabelled = {name: len(rows) - len(labelled[name]) for name, rows in everything.items()}
     return Curated(
         labelled["train"],
@@ -117,9 +117,10 @@ def repeated(rows: Sequence[Row], seed_share: float) -> list[Row]:
     return [*rows, *(seed * (times - 1))]
 
 
-def rows_digest(rows: Sequence[Row]) -> str:
+def rows_digest(rows: Sequence[Row], task: ModuleType) -> str:
     """Return what names all of the rows that training reads, and their order."""
-    return digest_of([[row["id"], row["text"], str(row["label"]), row["n_tokens"]] for row in rows])
+    names = ["id", "text", "label", "n_tokens", *(name for name, _ in task.columns())]
+    return digest_of([[row.get(name) for name in names] for row in rows])
 
 
 def n_tokens_of(rows: Sequence[Row]) -> int:
@@ -139,11 +140,14 @@ def _up_to(rows: Sequence[Row], budget: int) -> list[Row]:
     return taken
 
 
-def _check_rows(labelled: Mapping[str, Sequence[Row]], labels: Sequence[str]) -> None:
-    if len(labels) < 2:
+def _check_rows(
+    labelled: Mapping[str, Sequence[Row]], labels: Sequence[str], task: ModuleType
+) -> None:
+    if not labelled["train"] or len(labels) < task.LEAST_LABELS:
         raise InputError(
-            f"train: the training rows have {len(labels)} label(s) ({', '.join(labels) or 'none'});"
-            " allowed: 2 or more; check label_column of the task rows"
+            f"train: {len(labelled['train'])} training rows can be trained on, with {len(labels)} "
+            f"label(s) ({', '.join(labels) or 'none'}); allowed: {task.LEAST_LABELS} or more; "
+            "check label_column of the task rows, and `task` of the recipe"
         )
     for split in ("validation", "test"):
         if not labelled[split]:
@@ -151,9 +155,24 @@ def _check_rows(labelled: Mapping[str, Sequence[Row]], labels: Sequence[str]) ->
                 f"train: there are no {split} rows with a label; allowed: 1 or more; give more "
                 f"task rows, or a larger share for {split}"
             )
-        unseen = sorted({str(row["label"]) for row in labelled[split]} - set(labels))
+        unseen = sorted(set(task.labels(labelled[split])) - set(labels))
         if unseen:
             raise InputError(
                 f"train: label '{unseen[0]}' is in {split} but in no training row; allowed: "
                 f"{', '.join(labels)}; add training rows of that label or drop it"
+            )
+    _check_leaks(labelled)
+
+
+def _check_leaks(labelled: Mapping[str, Sequence[Row]]) -> None:
+    """Stop when a held-out row, or a child or copy of one, is in train."""
+    held_out = {row["text"]: row for name in ("validation", "test") for row in labelled[name]}
+    families = {family(dict(row)): row for row in held_out.values()}
+    for row in labelled["train"]:
+        leak = held_out.get(row["text"]) or families.get(family(dict(row)))
+        if leak is not None:
+            raise InputError(
+                f"train: row '{row['id']}' is the {leak['split']} row '{leak['id']}', or made from "
+                "it, so a test would measure memory; take it out of one of the files, or curate "
+                'with filters = ["exact_duplicate"]'
             )

@@ -151,8 +151,9 @@ def _take_over(
         if finding.text is not None or (row["origin"] == "seed" and is_spared):
             # The user's own labelled rows are not dropped for what they are, only reported.
             notes = result.notes.setdefault((row["origin"], row["id"]), [])
-            notes.append(reason if finding.text is not None else f"{reason} (reported only)")
-            if finding.text is not None and finding.text != row["text"]:
+            may_change = finding.text is not None and not any(row.get(n) for n in rows.OFFSETS)
+            notes.append(reason if may_change else f"{reason} (reported only)")
+            if may_change and finding.text is not None and finding.text != row["text"]:
                 n_tokens = rows.count_tokens(finding.text)
                 row = {**row, "text": finding.text, "n_tokens": n_tokens}
             kept.append(row)

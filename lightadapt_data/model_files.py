@@ -10,7 +10,7 @@ from pathlib import Path
 from lightadapt_data.errors import InputError
 from lightadapt_data.shards import digest_of, file_digest
 
-PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors", "*.bin", "*.spm", "*.jinja")
+PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors", "*.bin", "*.spm", "*.jinja", "*.gguf")
 """Files that decide what a model puts out."""
 
 
@@ -27,7 +27,9 @@ def find(name: str, *, may_download: bool = True) -> Path:
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not _is_model(folder):
-            raise InputError(f"model '{name}': the folder holds no config.json or modules.json")
+            raise InputError(
+                f"model '{name}': the folder holds no config.json, modules.json or *.gguf"
+            )
         return folder.absolute()
     found = _in_package(name) or _in_cache(name)
     if found is not None:
@@ -54,7 +56,8 @@ def _not_found(name: str, reason: str) -> str:
 
 
 def _is_model(folder: Path) -> bool:
-    return (folder / "config.json").exists() or (folder / "modules.json").exists()
+    names = ("config.json", "modules.json")
+    return any((folder / name).exists() for name in names) or any(folder.glob("*.gguf"))
 
 
 def _in_package(name: str) -> Path | None:
@@ -67,6 +70,7 @@ def _in_package(name: str) -> Path | None:
         return None
     root = Path(next(iter(spec.submodule_search_locations)))
     folders = [path.parent for path in root.rglob("config.json") if _has_weights(path.parent)]
+    folders += [path.parent for path in root.rglob("*.gguf")]
     return min(folders, key=lambda path: (len(path.parts), str(path)), default=None)
 
 

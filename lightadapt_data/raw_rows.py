@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import xxhash
 
-from lightadapt_data import rows
+from lightadapt_data import methods, rows
 from lightadapt_data.errors import InputError, allowed
 from lightadapt_data.readers import BadRow
+from lightadapt_data.tasks import text_in
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,6 +30,8 @@ class Columns(Protocol):
     @property
     def label_column(self) -> str: ...  # noqa: D102
     @property
+    def kind(self) -> str: ...  # noqa: D102
+    @property
     def ids(self) -> str: ...  # noqa: D102
     @property
     def validation_share(self) -> float: ...  # noqa: D102
@@ -44,25 +47,46 @@ def fault(
     Raises:
         InputError: the text column is not there at all.
     """
-    column = settings.text_column
-    if column not in row:
+    names = _needed_columns(settings, role)
+    for column in names:
+        if column in row:
+            continue
         columns = [name for name in row if isinstance(name, str)]
         if number == 1:
-            raise InputError(
-                f"{path}: no column '{column}'; {allowed(column, columns)}; "
+            remedy = (
                 "name the right one with --text-column"
+                if column == settings.text_column
+                else f"rows of {settings.kind} need the columns {', '.join(names)}"
             )
+            raise InputError(f"{path}: no column '{column}'; {allowed(column, columns)}; {remedy}")
         return BadRow(str(number), f"no column '{column}'", str(row))
-    text = row[column]
-    if not isinstance(text, str) or not text.strip():
-        kind = (
-            "empty" if text is None or text == "" or isinstance(text, str) else type(text).__name__
-        )
-        return BadRow(str(number), f"column '{column}' is {kind}, not text", str(row))
+    try:
+        _fields(settings, role, row)
+    except ValueError as error:
+        return BadRow(str(number), str(error), str(row))
     if role == "task" and "split" in row and row["split"] not in rows.SPLITS:
-        names = ", ".join(rows.SPLITS)
-        return BadRow(str(number), f"split is {row['split']!r}; allowed: {names}", str(row))
+        splits = ", ".join(rows.SPLITS)
+        return BadRow(str(number), f"split is {row['split']!r}; allowed: {splits}", str(row))
     return None
+
+
+def _needed_columns(settings: Columns, role: str) -> tuple[str, ...]:
+    """Return the columns without which no row of a file can be used."""
+    task = methods.load("tasks", settings.kind)
+    needs: tuple[str, ...] = getattr(task, "NEEDS", ()) if role == "task" else ()
+    return needs or (settings.text_column,)
+
+
+def _fields(settings: Columns, role: str, raw: dict[str, Any]) -> dict[str, Any]:
+    """Return `text` and, of the labelled rows, the task's fields.
+
+    Raises:
+        ValueError: the row cannot be used; with the reason.
+    """
+    if role != "task":
+        return {"text": text_in(raw, settings.text_column)}
+    fields: dict[str, Any] = methods.load("tasks", settings.kind).row(raw, settings)
+    return {"text": fields["text"], "label": fields.get("label"), **fields}
 
 
 def finished(
@@ -74,7 +98,8 @@ def finished(
     seen: Counter[str],
 ) -> dict[str, Any]:
     """Return a row with `id, text, n_tokens, source` before the input's own columns."""
-    text = raw[settings.text_column]
+    fields = _fields(settings, role, raw)
+    text = fields["text"]
     own = raw.get("id")
     if settings.ids == "column" and own is not None and str(own):
         row_id = str(own)
@@ -83,7 +108,8 @@ def finished(
     seen[row_id] += 1
     if seen[row_id] > 1:  # the same id or the same text once more in this file
         row_id = f"{row_id}#{seen[row_id]}"
-    source = raw.get("source")
+    taken = _needed_columns(settings, role)  # in translation "source" is a text
+    source = None if "source" in taken else raw.get("source")
     row = {
         "id": row_id,
         "text": text,
@@ -91,11 +117,10 @@ def finished(
         "source": name if source is None else str(source),
     }
     if role == "task":
-        label = raw.get(settings.label_column)
-        row["label"] = None if label is None else str(label)
+        row |= {key: value for key, value in fields.items() if key != "text"}
         row["split"] = raw.get("split") or _split(settings, seed, name, row_id)
     for key, value in raw.items():
-        if key not in row:
+        if key not in row and key not in taken:
             row[f"input_{key}" if key in RESERVED else key] = value
     if "id" in raw and row_id != str(raw["id"]):
         row["input_id"] = str(raw["id"])

@@ -45,20 +45,23 @@ def load(
     """
     tables = read_tables(path) if path else {}
     where = str(path) if path else "flags"
-    seed = tables.pop("seed", 0)
+    top = {"seed": tables.pop("seed", 0), "task": tables.pop("task", None)}
     _resolve_paths(tables, (path.parent if path else Path()).absolute())
     for key, value in overrides:
-        if key == "seed":
-            seed = value
+        if key in top:
+            top[key] = value
             continue
         _put(tables, key, value)
     _resolve_paths(tables, Path.cwd())
+    seed = top["seed"]
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise RecipeError(f"{where}: seed = {seed!r}; allowed: a whole number from 0")
     for table, content in tables.items():
         if table not in stages.STAGES or not isinstance(content, dict):
-            known = (*stages.STAGES, "seed")
+            known = (*stages.STAGES, *top)
             raise RecipeError(f"{where}: unknown table or key '{table}'; {allowed(table, known)}")
+    if top["task"] is not None:
+        _put_task(tables, top["task"], where)
     names = _with_needs({*tables, *wanted})
     try:
         settings = {name: _stage_settings(name, tables.get(name, {})) for name in names}
@@ -186,6 +189,19 @@ def _stage_settings(name: str, table: dict[str, Any]) -> Config:
                 methods.settings(family, method, values)
                 break
     return settings
+
+
+def _put_task(tables: dict[str, Any], task: Any, where: str) -> None:
+    """Tell the stages that have to know it what the labelled rows are for.
+
+    Raises:
+        RecipeError: there is no such task.
+    """
+    if task not in methods.names("tasks"):
+        raise RecipeError(f"{where}: task = {task!r}; {allowed(str(task), methods.names('tasks'))}")
+    tables.setdefault("ingest", {}).setdefault("kind", task)
+    if "train" in tables:
+        tables["train"].setdefault("task", task)
 
 
 def _put(tables: dict[str, Any], key: str, value: Any) -> None:

@@ -31,6 +31,9 @@ ROLES = ("corpus", "target", "unlike", "task")
 
 SPLITS = ("train", "validation", "test")
 
+OFFSETS = ("spans", "head", "answers")
+"""Fields that point into the text by characters, so the text may not change under them."""
+
 
 @dataclass(frozen=True)
 class Part:

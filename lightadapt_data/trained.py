@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from lightadapt_data import methods, model_files, training
+from lightadapt_data import methods, model_files, predicting
 from lightadapt_data.errors import InputError
 
 
@@ -22,6 +22,7 @@ class Trained:
     labels: list[str]
     task: ModuleType
     options: Any
+    adapter: ModuleType
 
 
 def load_trained(folder: Path, base_model: str | None = None) -> Trained:
@@ -44,15 +45,28 @@ def load_trained(folder: Path, base_model: str | None = None) -> Trained:
     options = methods.settings("tasks", how["task"], how["task_options"])
     base = model_files.find(base_model or how["base_model"])
     built = task.build(base, how["base_model"], how["labels"], options)
-    model = methods.load("adapters", how["adapter"]).load(built.network, folder)
-    return Trained(model.eval(), task.tokenizer(base), how["labels"], task, options)
+    adapter = methods.load("adapters", how["adapter"])
+    model = adapter.load(built.network, folder).eval()
+    return Trained(model, task.tokenizer(base), how["labels"], task, options, adapter)
+
+
+def predict_rows(trained: Trained, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Return what the model says of each row: a label, spans, an answer or a text, as the task has.
+
+    Args:
+        trained: the adapter.
+        rows: with the task's fields; what is to be found may be missing.
+    """
+    if not rows:
+        return []
+    task, tokenizer = trained.task, trained.tokenizer
+    plain = task.examples(rows, trained.labels, tokenizer, trained.options)
+    examples = predicting.prompted(plain, task, trained.adapter, trained.model, tokenizer)
+    outputs = predicting.predict(trained.model, examples, task, tokenizer)
+    found: list[Any] = task.predictions(outputs, examples, trained.labels)
+    return found
 
 
 def label_texts(trained: Trained, texts: Sequence[str]) -> list[str]:
     """Return the label that the model gives to each text."""
-    if not texts:
-        return []
-    rows = [{"text": text, "label": None} for text in texts]
-    examples = trained.task.examples(rows, trained.labels, trained.tokenizer, trained.options)
-    logits = training.predict(trained.model, examples, trained.task, trained.tokenizer)
-    return [trained.labels[place] for place in logits.argmax(axis=1)]
+    return predict_rows(trained, [{"text": text, "label": None} for text in texts])

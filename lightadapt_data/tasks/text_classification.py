@@ -12,8 +12,8 @@ Kumar et al. 2022, https://arxiv.org/abs/2202.10054 (fit the head first, then tu
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,13 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from lightadapt_data import base_models
 from lightadapt_data.config import Config
-from lightadapt_data.errors import InputError
-from lightadapt_data.tasks import Built, Example
+from lightadapt_data.tasks import Built, Columns, Example, text_in
 
 MAIN_METRIC = "accuracy"
-
-VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")
+GOAL = "max"
+LEAST_LABELS = 2
 
 
 class Settings(Config):
@@ -51,24 +51,51 @@ def labels(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return sorted({str(row["label"]) for row in rows if row["label"] is not None})
 
 
+def row(raw: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
+    """Return `text` and `label`; a row without a label is kept, for it may get one.
+
+    Raises:
+        ValueError: there is no text.
+    """
+    label = raw.get(columns.label_column)
+    return {
+        "text": text_in(raw, columns.text_column),
+        "label": None if label is None else str(label),
+    }
+
+
+def columns() -> list[tuple[str, Any]]:
+    """Return nothing: there are no fields besides `text` and `label`."""
+    return []
+
+
+def is_labelled(row: Mapping[str, Any]) -> bool:
+    """Return whether the row has a label."""
+    return row.get("label") is not None
+
+
 def build(folder: Path, name: str, labels: Sequence[str], settings: Settings) -> Built:
     """Return the model in `folder` with a head for `labels`; `name` is noted as its origin.
 
     Raises:
         InputError: transformers cannot load a model from the folder.
     """
-    make = _with_mean_head if _is_mean(folder, settings) else _with_own_head
-    try:
-        with _quiet_loading():
-            built = make(folder, labels, settings)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise InputError(
-            f"base model {folder}: cannot be loaded: {reason}; give the folder of a transformers "
-            "encoder with config.json and model.safetensors"
-        ) from None
-    built.network.name_or_path = name
-    return built
+    if _is_mean(folder, settings):
+        from lightadapt_data.networks.mean_pooling import MeanPoolingClassifier
+
+        encoder, _ = base_models.load("AutoModel", folder, name)
+        network: Any = MeanPoolingClassifier(encoder, len(labels), settings.head_dropout)
+        network.name_or_path = name
+        return Built(network, ("classifier",))
+    network, lacking = base_models.load(
+        "AutoModelForSequenceClassification",
+        folder,
+        name,
+        num_labels=len(labels),
+        id2label=dict(enumerate(labels)),
+        label2id={label: index for index, label in enumerate(labels)},
+    )
+    return Built(network, base_models.head_modules(network, lacking))
 
 
 def start_head(
@@ -123,15 +150,7 @@ def tokenizer(folder: Path) -> Any:
     Raises:
         InputError: there is none in the folder.
     """
-    from transformers import AutoTokenizer
-
-    # Without any of these, transformers makes a tokenizer of an empty vocabulary and says nothing.
-    if not any(path.name in VOCABULARIES or path.suffix == ".model" for path in folder.iterdir()):
-        raise InputError(
-            f"base model {folder}: it has no tokenizer; allowed: a folder with one of "
-            f"{', '.join(VOCABULARIES)} or a *.model file"
-        )
-    return AutoTokenizer.from_pretrained(str(folder))
+    return base_models.tokenizer(folder)
 
 
 def examples(
@@ -153,6 +172,11 @@ def examples(
     ]
 
 
+def prompted(example: Example, ids: Sequence[int], at: int) -> Example:
+    """Return the example with the ids of a soft prompt at place `at`."""
+    return replace(example, token_ids=(*example.token_ids[:at], *ids, *example.token_ids[at:]))
+
+
 def collate(examples: Sequence[Example], tokenizer: Any) -> dict[str, Any]:
     """Return `input_ids`, `attention_mask` (int64 [rows, longest]) and `labels` (int64 [rows])."""
     import torch
@@ -170,17 +194,28 @@ def collate(examples: Sequence[Example], tokenizer: Any) -> dict[str, Any]:
     }
 
 
-def metrics(logits: NDArray[np.float32], examples: Sequence[Example]) -> dict[str, float]:
+def outputs(
+    model: Any, batch: Mapping[str, Any], examples: Sequence[Example], tokenizer: Any
+) -> list[NDArray[np.float32]]:
+    """Return the logits of each example, float32 [labels]."""
+    known = {name: tensor for name, tensor in batch.items() if name != "labels"}  # or not known
+    return list(model(**known).logits.float().cpu().numpy())
+
+
+def metrics(
+    outputs: Sequence[NDArray[np.float32]], examples: Sequence[Example]
+) -> dict[str, float]:
     """Return accuracy and macro F1 (0 to 1) and the mean cross-entropy [nats].
 
     A label that neither occurs nor is predicted does not count in macro F1.
 
     Args:
-        logits: float32 [rows, labels].
+        outputs: logits, float32 [labels], of each row.
         examples: as many rows, at least one.
     """
     from sklearn.metrics import accuracy_score, f1_score
 
+    logits = np.stack(outputs)
     truth = np.array([example.label for example in examples])
     predicted = logits.argmax(axis=1)
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
@@ -193,6 +228,13 @@ def metrics(logits: NDArray[np.float32], examples: Sequence[Example]) -> dict[st
     }
 
 
+def predictions(
+    outputs: Sequence[NDArray[np.float32]], examples: Sequence[Example], labels: Sequence[str]
+) -> list[str]:
+    """Return the label that the model gives to each row."""
+    return [labels[int(logits.argmax())] for logits in outputs]
+
+
 def _is_mean(folder: Path, settings: Settings) -> bool:
     if settings.pooling != "auto":
         return settings.pooling == "mean"
@@ -201,52 +243,3 @@ def _is_mean(folder: Path, settings: Settings) -> bool:
         return False
     config = json.loads(path.read_text("utf-8"))
     return bool(config.get("pooling_mode_mean_tokens") or config.get("pooling_mode") == "mean")
-
-
-def _with_mean_head(folder: Path, labels: Sequence[str], settings: Settings) -> Built:
-    from transformers import AutoModel
-
-    from lightadapt_data.networks.mean_pooling import MeanPoolingClassifier
-
-    encoder = AutoModel.from_pretrained(str(folder))
-    network = MeanPoolingClassifier(encoder, len(labels), settings.head_dropout)
-    return Built(network, ("classifier",))
-
-
-def _with_own_head(folder: Path, labels: Sequence[str], settings: Settings) -> Built:
-    from transformers import AutoModelForSequenceClassification
-
-    network, loading = AutoModelForSequenceClassification.from_pretrained(
-        str(folder),
-        num_labels=len(labels),
-        id2label=dict(enumerate(labels)),
-        label2id={label: index for index, label in enumerate(labels)},
-        ignore_mismatched_sizes=True,
-        output_loading_info=True,
-    )
-    heads = [
-        name
-        for name, module in network.named_children()
-        if name != network.base_model_prefix and any(True for _ in module.parameters())
-    ]
-    # What the checkpoint lacks inside the base (BERT's pooler, after training as a masked model)
-    # starts at random as well, so it has to be trained too.
-    lacking = {key.rpartition(".")[0] for key in loading["missing_keys"]}
-    heads += sorted(key for key in lacking if key.split(".")[0] not in heads)
-    return Built(network, tuple(heads))
-
-
-@contextmanager
-def _quiet_loading() -> Iterator[None]:
-    """Keep transformers from printing a progress bar and a table of weights for every load."""
-    from transformers.utils import logging
-
-    verbosity, has_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if has_bar:
-            logging.enable_progress_bar()

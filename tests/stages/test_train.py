@@ -9,7 +9,7 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import nn
 
-from lightadapt_data import comparison, recipe, shards, training
+from lightadapt_data import comparison, predicting, recipe, shards
 from lightadapt_data.arms import ARMS, Curated, read_curated, rows_of_arms
 from lightadapt_data.errors import InputError, RecipeError
 from lightadapt_data.run import prepare, run_stage
@@ -20,6 +20,7 @@ from lightadapt_data.trained import label_texts, load_trained
 
 WORDS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "good", "bad", "film", "plot", "a", "the"]
 LABELS = {"good": "positive", "bad": "negative"}
+TEXTS = {"train": "a {} film", "validation": "the {} film", "test": "a {} plot"}
 QUICK = {"steps": 4, "batch_rows": 4, "seeds": 2, "evaluations": 2}
 
 
@@ -57,7 +58,7 @@ def rows(split, origin, n, words=("good", "bad"), tokens=3, label="from text"):
         found.append(
             {
                 "id": name,
-                "text": f"a {word} film",
+                "text": TEXTS[split].format(word),
                 "label": LABELS[word] if label == "from text" else label,
                 "origin": origin,
                 "n_tokens": tokens,
@@ -156,7 +157,7 @@ def test_best_adapted_adapter_is_delivered_and_labels_texts(base, tmp_path):
     examples = text_classification.examples(
         curated.test, trained.labels, trained.tokenizer, trained.options
     )
-    logits = training.predict(trained.model, examples, trained.task, trained.tokenizer)
+    logits = predicting.predict(trained.model, examples, trained.task, trained.tokenizer)
     expected = results["runs"][0]["test"]
     assert text_classification.metrics(logits, examples) == pytest.approx(expected, abs=1e-5)
 
