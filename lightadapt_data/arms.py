@@ -166,8 +166,9 @@ def _check_rows(
 
 def _check_leaks(labelled: Mapping[str, Sequence[Row]]) -> None:
     """Stop when a held-out row, or a child or copy of one, is in train."""
-    held_out = {row["text"]: row for name in ("validation", "test") for row in labelled[name]}
-    families = {family(dict(row)): row for row in held_out.values()}
+    others = [row for name in ("validation", "test") for row in labelled[name]]
+    held_out = {row["text"]: row for row in others}
+    families = {family(dict(row)): row for row in others}
     for row in labelled["train"]:
         leak = held_out.get(row["text"]) or families.get(family(dict(row)))
         if leak is not None:

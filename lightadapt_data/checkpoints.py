@@ -70,6 +70,25 @@ def resume(path: Path | None, model: Any, optimizer: Any, schedule: Any) -> Prog
     return Progress(**content["progress"])
 
 
+def save_state(folder: Path, step: int, model: Any, optimizer: Any) -> None:
+    """Write the trainable parameters as `step-N.safetensors`, and Adam's moments of now.
+
+    The moments stand in `adam.safetensors`, as "<parameter>/exp_avg" and "<parameter>/exp_avg_sq".
+    """
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.cpu().contiguous() for name, tensor in trainable_state(model).items()}
+    save_file(state, folder / f"step-{step}.safetensors")
+    moments = {
+        f"{name}/{part}": optimizer.state[parameter][part].cpu().contiguous()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+        for part in ("exp_avg", "exp_avg_sq")
+    }
+    save_file(moments, folder / "adam.safetensors")
+
+
 def trainable_state(model: Any) -> dict[str, Any]:
     """Return copies of all trainable parameters by name."""
     return {

@@ -55,6 +55,8 @@ class TrainingSettings(Config):
     without AMX it was slower."""
     gradient_checkpointing: bool = False
     """Keep only the layers' inputs for the backward pass: less memory, about a third more time."""
+    keep_states: bool = False
+    """Keep what was trained at every evaluation, and Adam's moments, for `influence`."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class Job:
     """Gives the fresh model's head better start weights than random ones."""
     checkpoint: Path | None = None
     """File that lets a killed training go on from its last evaluation; removed when it is done."""
+    states: Path | None = None
+    """Folder for what was trained at each evaluation, as `checkpoints.save_state` writes it."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +123,7 @@ def train(job: Job, settings: TrainingSettings, folder: Path) -> Result:
         model = job.adapter.attach(built.network, job.adapter_settings, built.head_modules)
         model.to(device())
         if settings.gradient_checkpointing:
-            model.enable_input_require_grads()
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            _save_memory(model)
         progress = _fit(model, job, settings)
         save(model, folder)
         _check_saved(model, job, folder)
@@ -137,6 +140,16 @@ def train(job: Job, settings: TrainingSettings, folder: Path) -> Result:
         bytes_on_disk=sum(path.stat().st_size for path in folder.iterdir()),
         seconds=progress.seconds,
     )
+
+
+def _save_memory(model: Any) -> None:
+    """Switch gradient checkpointing on, in the transformers model that may stand in another."""
+    from transformers import PreTrainedModel
+
+    for part in model.modules():
+        if isinstance(part, PreTrainedModel):
+            part.gradient_checkpointing_enable({"use_reentrant": False})
+            return
 
 
 def save(model: Any, folder: Path) -> None:
@@ -194,6 +207,8 @@ def _fit(model: Any, job: Job, settings: TrainingSettings) -> Progress:
         if step in when:
             scores = job.task.metrics(predict(model, dev, job.task, job.tokenizer), dev)
             progress.take(step, scores, job.task, model)
+            if job.states is not None:
+                checkpoints.save_state(job.states, step, model, optimizer)
             _tell(progress, scores, job.task, settings)
             if step == settings.steps or 0 < settings.patience <= progress.n_worse:
                 break

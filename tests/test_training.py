@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -225,3 +226,69 @@ def test_no_rows_are_refused(folder, tmp_path, part):
     what = job(folder)
     with pytest.raises(InputError, match="dev rows; allowed: >= 1"):
         run(Job(**{**vars(what), part: []}), tmp_path / "out")
+
+
+def stops_in_evaluation(number):
+    """Return the task, with metrics that are killed when they are asked for that often."""
+    asked = []
+
+    def metrics(outputs, examples):
+        asked.append(1)
+        if len(asked) == number:
+            raise KeyboardInterrupt
+        return task.metrics(outputs, examples)
+
+    return SimpleNamespace(**{**vars(task), "metrics": metrics})
+
+
+@pytest.mark.parametrize("killed_in", [2, 3])
+def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(folder, tmp_path, killed_in):
+    settings = TrainingSettings(steps=12, batch_rows=8, evaluations=3, dropout=True)
+    whole = run(job(folder), tmp_path / "whole", settings)
+    path = tmp_path / "checkpoints" / "one.pt"
+    what = replace(job(folder), task=stops_in_evaluation(killed_in), checkpoint=path)
+    with pytest.raises(KeyboardInterrupt):
+        run(what, tmp_path / "killed", settings)
+    assert path.exists()
+    torch.manual_seed(77)
+    steps = []
+    counting = SimpleNamespace(
+        **{**vars(task), "collate": lambda *args: (steps.append(1), task.collate(*args))[1]}
+    )
+    resumed = run(replace(job(folder), task=counting, checkpoint=path), tmp_path / "out", settings)
+    assert not path.exists()
+    assert resumed.loss_curve == whole.loss_curve
+    assert resumed.dev_curve == whole.dev_curve
+    assert resumed.best_step == whole.best_step
+    written = [tmp_path / name / "adapter_model.safetensors" for name in ("whole", "out")]
+    assert written[0].read_bytes() == written[1].read_bytes()
+    n_evaluations = 3 - (killed_in - 1)
+    assert len(steps) == 4 * n_evaluations + n_evaluations + 1  # steps, evaluations, last check
+
+
+def test_training_stops_when_dev_gets_no_better(folder, tmp_path):
+    scores = iter([0.5, 0.7, 0.6, 0.7, 0.9, 0.9])
+    worse = SimpleNamespace(
+        **{**vars(task), "metrics": lambda *_: {"accuracy": next(scores), "loss": 1.0}}
+    )
+    settings = TrainingSettings(steps=12, batch_rows=8, evaluations=6, patience=2)
+    result = run(replace(job(folder), task=worse), tmp_path / "out", settings)
+    assert [point["accuracy"] for point in result.dev_curve] == [0.5, 0.7, 0.6, 0.7]
+    assert result.best_step == 4
+    assert len(result.loss_curve) == 8
+
+
+def test_a_metric_may_be_better_when_it_is_lower(folder, tmp_path):
+    scores = iter([3.0, 2.0, 4.0])
+    lower = SimpleNamespace(
+        **{**vars(task), "GOAL": "min", "metrics": lambda *_: {"accuracy": next(scores), "loss": 1}}
+    )
+    assert run(replace(job(folder), task=lower), tmp_path / "out").best_step == 8
+
+
+def test_gradient_checkpointing_gives_the_same_losses(folder, tmp_path):
+    plain = run(job(folder), tmp_path / "plain")
+    saving = SETTINGS.model_copy(update={"gradient_checkpointing": True})
+    assert run(job(folder), tmp_path / "saving", saving).loss_curve == pytest.approx(
+        plain.loss_curve, abs=1e-5
+    )

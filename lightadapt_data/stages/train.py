@@ -14,16 +14,26 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
 from pydantic import Field
 
-from lightadapt_data import base_models, comparison, methods, model_files, predicting, training
+from lightadapt_data import (
+    base_models,
+    comparison,
+    costs,
+    methods,
+    model_files,
+    predicting,
+    training,
+)
 from lightadapt_data import shards as store
 from lightadapt_data.arms import (
     ARMS,
+    ArmRows,
     Curated,
     n_tokens_of,
     read_curated,
@@ -119,38 +129,70 @@ def run_shard(settings: Settings, workspace: Workspace, shard: Shard, out: Path)
     """Train one adapter, test it, and write `metrics.json`, `labels.json` and `adapter/`."""
     curated = read_curated(workspace, _task(settings))
     content = rows_of_arms(curated, settings.arms)[shard.args["arm"]]
+    name = digest_of([dict(shard.reads), settings.key_fields()])
+    notes = workspace.folder / "work"
+    job = _job(settings, curated, content, shard.args["seed"])
+    job = replace(
+        job,
+        checkpoint=notes / "checkpoints" / f"{name}.pt",
+        states=out / "states" if settings.keep_states else None,
+    )
+    (out / "adapter").mkdir()
+    costs.start_of_peak()
+    result = training.train(job, settings, out / "adapter")
+    overhead = costs.inference_overhead(result.model, job)
+    what = {"adapter": settings.adapter, **shard.args}
+    costs.write(notes / "costs" / f"{name}.json", what, result, settings, overhead)
+    _write_json(out / "metrics.json", _metrics(settings, curated, content, shard, job, result))
+    _write_json(out / "labels.json", _how_to_load(settings, curated.labels))
+    return {"rows_in": len(content.rows), "rows_out": 0, "steps": len(result.loss_curve)}
+
+
+def _job(settings: Settings, curated: Curated, content: ArmRows, seed: int) -> training.Job:
+    """Return what is to be trained: the rows as numbers, and how a fresh model is made."""
     task = _task(settings)
     options = _options(settings, "tasks", settings.task)
     folder = model_files.find(settings.base_model)
+    adapter = methods.load("adapters", settings.adapter)
+    adapter_settings = _options(settings, "adapters", settings.adapter)
     tokenizer = task.tokenizer(folder)
-    train, dev, test = (
+    if hasattr(adapter, "room"):  # a soft prompt takes places of the text
+        tokenizer.model_max_length -= adapter.room(adapter_settings)
+    train, dev = (
         task.examples(rows, curated.labels, tokenizer, options)
-        for rows in (
-            repeated(content.rows, settings.seed_share),
-            curated.validation,
-            curated.test,
-        )
+        for rows in (repeated(content.rows, settings.seed_share), curated.validation)
     )
-    job = training.Job(
+    return training.Job(
         build=lambda: task.build(folder, settings.base_model, curated.labels, options),
         start_head=lambda network: _start_head(task, network, train, tokenizer, options),
         task=task,
-        adapter=methods.load("adapters", settings.adapter),
-        adapter_settings=_options(settings, "adapters", settings.adapter),
+        adapter=adapter,
+        adapter_settings=adapter_settings,
         tokenizer=tokenizer,
         train=train,
         dev=dev,
-        seed=shard.args["seed"],
-        checkpoint=_checkpoint(settings, workspace, shard),
+        seed=seed,
     )
-    (out / "adapter").mkdir()
-    result = training.train(job, settings, out / "adapter")
-    test = predicting.prompted(test, task, job.adapter, result.model, tokenizer)
+
+
+def _metrics(
+    settings: Settings,
+    curated: Curated,
+    content: ArmRows,
+    shard: Shard,
+    job: training.Job,
+    result: training.Result,
+) -> dict[str, Any]:
+    """Return what one adapter has to say of itself; here the test rows are looked at."""
+    task, model = job.task, result.model
+    options = _options(settings, "tasks", settings.task)
+    plain = task.examples(curated.test, curated.labels, job.tokenizer, options)
+    test = predicting.prompted(plain, task, job.adapter, model, job.tokenizer)
     best = next(point for point in result.dev_curve if point["step"] == result.best_step)
-    metrics = {
+    return {
         "arm": shard.args["arm"],
         "seed": shard.args["seed"],
-        "test": task.metrics(predicting.predict(result.model, test, task, tokenizer), test),
+        "test": task.metrics(predicting.predict(model, test, task, job.tokenizer), test),
         "validation": {key: value for key, value in best.items() if key != "step"},
         "best_step": result.best_step,
         "dev_curve": result.dev_curve,
@@ -164,9 +206,6 @@ def run_shard(settings: Settings, workspace: Workspace, shard: Shard, out: Path)
         "n_parameters": result.n_parameters,
         "bytes_on_disk": result.bytes_on_disk,
     }
-    _write_json(out / "metrics.json", metrics)
-    _write_json(out / "labels.json", _how_to_load(settings, curated.labels))
-    return {"rows_in": len(content.rows), "rows_out": 0, "steps": settings.steps}
 
 
 def _random_share(summaries: Mapping[str, Mapping[str, Any]]) -> float:
@@ -181,12 +220,6 @@ def _majority(curated: Curated) -> float | None:
     """Return the share of the test rows' most frequent label; None where rows have no label."""
     labels = [row["label"] for row in curated.test if row["label"] is not None]
     return max(map(labels.count, set(labels))) / len(labels) if labels else None
-
-
-def _checkpoint(settings: Settings, workspace: Workspace, shard: Shard) -> Path:
-    """Return where a training that is killed finds its last evaluation again."""
-    name = digest_of([dict(shard.reads), settings.key_fields()])
-    return workspace.folder / "work" / "checkpoints" / f"{name}.pt"
 
 
 def _start_head(

@@ -14,6 +14,7 @@ from lightadapt_data.arms import ARMS, Curated, read_curated, rows_of_arms
 from lightadapt_data.errors import InputError, RecipeError
 from lightadapt_data.run import prepare, run_stage
 from lightadapt_data.shards import Workspace
+from lightadapt_data.stages import ingest
 from lightadapt_data.stages import train as stage
 from lightadapt_data.tasks import text_classification
 from lightadapt_data.trained import label_texts, load_trained
@@ -260,9 +261,19 @@ def test_random_rows_are_taken_in_order_up_to_the_added_tokens(baseline, budget,
         (lambda p: p.update(validation=[]), "no validation rows with a label"),
         (
             lambda p: p.update(train=rows("train", "seed", 3, ["good"])),
-            r"have 1 label\(s\) \(positive\); allowed: 2 or more",
+            r"3 training rows .* with 1 label\(s\) \(positive\); allowed: 2 or more",
         ),
-        (lambda p: p.update(train=[]), r"have 0 label\(s\) \(none\)"),
+        (lambda p: p.update(train=[]), r"0 training rows .* 0 label\(s\) \(none\)"),
+        (
+            lambda p: p["train"].append({**p["test"][3], "split": "train"}),
+            "row 'test-seed-3' is the test row 'test-seed-3', or made from it",
+        ),
+        (
+            lambda p: p["train"].append(
+                {**p["train"][0], "text": "new", "parent_id": "validation-seed-1"}
+            ),
+            "is the validation row 'validation-seed-1', or made from it",
+        ),
         (
             lambda p: p["test"].append({**p["test"][0], "id": "x", "label": "mixed"}),
             "label 'mixed' is in test but in no training row; allowed: negative, positive",
@@ -289,6 +300,31 @@ def test_arms_that_have_no_rows_are_refused(base, tmp_path):
         stage.shards(space.settings["train"], space)
 
 
+def test_states_are_kept_when_asked_and_costs_stand_beside_the_shards(base, tmp_path):
+    space = workspace(tmp_path, base, seeds=1, arms=("seed",), keep_states=True)
+    run(space)
+    folder = space.shards("train")[0].folder / "states"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "adam.safetensors",
+        "step-2.safetensors",
+        "step-4.safetensors",
+    ]
+    (path,) = (tmp_path / "work" / "costs").iterdir()
+    found = json.loads(path.read_text())
+    assert (found["arm"], found["adapter"]) == ("seed", "bottleneck")
+    assert found["train_rows_per_second"] > 0
+    assert found["peak_memory_bytes"] > 2**20
+    assert found["inference_overhead"] > -1
+    assert not list((tmp_path / "work" / "checkpoints").iterdir())
+
+
+def test_rows_read_for_another_task_are_refused(base, tmp_path):
+    space = workspace(tmp_path, base)
+    space.settings["ingest"] = ingest.Settings(kind="question_answering")
+    with pytest.raises(InputError, match='write task = "text_classification" once'):
+        stage.check(space.settings["train"], space)
+
+
 def test_missing_curated_rows_are_refused(base, tmp_path):
     space = Workspace(tmp_path, 0, {"train": stage.Settings(base_model=str(base))})
     with pytest.raises(InputError, match="no curated data set to train on; run curate first"):
@@ -299,14 +335,14 @@ def test_check_accepts_the_default_model_and_refuses_others_early(base, tmp_path
     stage.check(stage.Settings(), Workspace(tmp_path, 0, {}))
     with pytest.raises(InputError, match="no-such-model"):
         stage.check(stage.Settings(base_model="no-such-model"), Workspace(tmp_path, 0, {}))
-    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    (tmp_path / "config.json").write_text('{"model_type": "xlnet"}')
     settings = stage.Settings(base_model=str(tmp_path))
-    with pytest.raises(InputError, match="no insertion points for model_type 'gpt2'"):
+    with pytest.raises(InputError, match="no insertion points for model_type 'xlnet'"):
         stage.check(settings, Workspace(tmp_path, 0, {}))
     stage.check(settings.model_copy(update={"adapter": "head_only"}), Workspace(tmp_path, 0, {}))
     (tmp_path / "config.json").unlink()
     (tmp_path / "modules.json").write_text("[]")
-    with pytest.raises(InputError, match=r"holds no config.json; give a transformers encoder"):
+    with pytest.raises(InputError, match=r"holds no config.json; give the folder"):
         stage.check(settings, Workspace(tmp_path, 0, {}))
 
 
