@@ -80,7 +80,7 @@ def curated_rows():
 
 SCHEMA = pa.schema(
     [
-        *((name, pa.string()) for name in ("id", "text", "label", "origin", "split")),
+        *((name, pa.string()) for name in ("id", "text", "label", "origin", "split", "parent_id")),
         ("n_tokens", pa.int32()),
     ]
 )
