@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -19,16 +20,18 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from lightadapt_data import checkpoints
+from lightadapt_data import checkpoints, frozen_layers, saved_adapters
 from lightadapt_data.checkpoints import Progress
 from lightadapt_data.config import Config
-from lightadapt_data.errors import InputError, LightadaptError
-from lightadapt_data.predicting import autocast, batch_of, device, predict, prompted
+from lightadapt_data.errors import InputError
+from lightadapt_data.predicting import autocast, batch_of, device, eval_batches, predict, prompted
 from lightadapt_data.schedule import batches_by_length, learning_rate_at
 from lightadapt_data.tasks import Built
 
 logger = logging.getLogger(__name__)
 
+LEAST_EPOCHS = 1.5
+"""From so many epochs on it pays to keep the outputs of frozen layers."""
 CHECKED_ROWS = 8
 """Dev rows by which a saved adapter is compared with the trained one."""
 
@@ -125,8 +128,11 @@ def train(job: Job, settings: TrainingSettings, folder: Path) -> Result:
         if settings.gradient_checkpointing:
             _save_memory(model)
         progress = _fit(model, job, settings)
-        save(model, folder)
-        _check_saved(model, job, folder)
+        saved_adapters.save(model, folder)
+        dev = prompted(job.dev[:CHECKED_ROWS], job.task, job.adapter, model, job.tokenizer)
+        batch = batch_of(dev, job.task, job.tokenizer)
+        fresh = job.adapter.load(job.build().network, folder).to(device())
+        saved_adapters.check(model, fresh, batch, folder)
     if job.checkpoint is not None:
         job.checkpoint.unlink(missing_ok=True)
     parameters = list(model.parameters())
@@ -150,14 +156,6 @@ def _save_memory(model: Any) -> None:
         if isinstance(part, PreTrainedModel):
             part.gradient_checkpointing_enable({"use_reentrant": False})
             return
-
-
-def save(model: Any, folder: Path) -> None:
-    """Write the adapter and the head in PEFT's format."""
-    # Embeddings are frozen; PEFT's "auto" would ask the Hub whether they were resized.
-    model.save_pretrained(str(folder), save_embedding_layers=False)
-    # PEFT's card is a form left empty, with the path of the base model on this machine.
-    (folder / "README.md").unlink(missing_ok=True)
 
 
 def check_gradients(model: Any) -> None:
@@ -195,16 +193,20 @@ def _fit(model: Any, job: Job, settings: TrainingSettings) -> Progress:
     progress = checkpoints.resume(job.checkpoint, model, optimizer, schedule)
     n_done = len(progress.losses)
     model.train(settings.dropout)
-    for step, rows in enumerate(_endless(train, job.seed, settings), start=1):
-        if step <= n_done:
-            continue
-        started = time.monotonic()
-        progress.losses.append(_step(model, [train[row] for row in rows], job, settings, step))
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        progress.seconds += time.monotonic() - started
-        if step in when:
+    with _recalled(model, train, job, settings) as recall:
+        for step, rows in enumerate(_endless(train, job.seed, settings), start=1):
+            if step <= n_done:
+                continue
+            started = time.monotonic()
+            recall(rows)
+            progress.losses.append(_step(model, [train[row] for row in rows], job, settings, step))
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            progress.seconds += time.monotonic() - started
+            if step not in when:
+                continue
+            recall(())
             scores = job.task.metrics(predict(model, dev, job.task, job.tokenizer), dev)
             progress.take(step, scores, job.task, model)
             if job.states is not None:
@@ -216,6 +218,25 @@ def _fit(model: Any, job: Job, settings: TrainingSettings) -> Progress:
     model.load_state_dict(progress.best_state, strict=False)
     model.eval()
     return progress
+
+
+@contextmanager
+def _recalled(
+    model: Any, train: Sequence[Any], job: Job, settings: TrainingSettings
+) -> Iterator[frozen_layers.Recall]:
+    """Keep the outputs of frozen lower layers where that saves work; yield what takes batches."""
+    n_epochs = settings.steps * settings.batch_rows / len(train)
+    if settings.dropout or settings.gradient_checkpointing or n_epochs < LEAST_EPOCHS:
+        yield lambda rows: None
+        return
+    lengths = [len(example.token_ids) for example in train]
+
+    def run(rows: Sequence[int]) -> None:
+        with autocast(settings.mixed_precision):
+            model(**batch_of([train[row] for row in rows], job.task, job.tokenizer))
+
+    with frozen_layers.kept(model, lengths, list(eval_batches(lengths)), run) as recall:
+        yield recall
 
 
 def _tell(
@@ -279,37 +300,3 @@ def _endless(examples: Sequence[Any], seed: int, settings: TrainingSettings) -> 
     lengths = [len(example.token_ids) for example in examples]
     while True:
         yield from batches_by_length(lengths, settings.batch_rows, generator)
-
-
-def _check_saved(model: Any, job: Job, folder: Path) -> None:
-    """Read the adapter back into a fresh base and compare logits on the first dev rows.
-
-    The fresh base's head has other start weights, so a head that was not saved shows up.
-
-    Raises:
-        LightadaptError: they differ.
-    """
-    import torch
-
-    fresh = job.adapter.load(job.build().network, folder).to(device()).eval()
-    dev = prompted(job.dev[:CHECKED_ROWS], job.task, job.adapter, model, job.tokenizer)
-    batch = batch_of(dev, job.task, job.tokenizer)
-    with torch.inference_mode():
-        expected, found = (_logits(network(**batch)) for network in (model, fresh))
-    # A masked score may be minus infinity in both.
-    if not torch.allclose(expected, found, atol=1e-4, equal_nan=True):
-        raise LightadaptError(
-            f"{folder}: the saved adapter gives other outputs than the trained one (largest "
-            f"difference {(expected - found).abs().max():.3g}); something that was trained is not "
-            "saved; check that the base model's files did not change, and report this with the "
-            "versions of peft and transformers"
-        )
-
-
-def _logits(output: Any) -> Any:
-    """Return what the model says; a model of extractive answers says it in two parts."""
-    import torch
-
-    if hasattr(output, "logits"):
-        return output.logits
-    return torch.stack([output.start_logits, output.end_logits])

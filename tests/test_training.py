@@ -7,7 +7,7 @@ import torch
 import transformers
 from torch import nn
 
-from lightadapt_data import predicting
+from lightadapt_data import predicting, training
 from lightadapt_data.adapters import bottleneck, head_only
 from lightadapt_data.errors import InputError, LightadaptError
 from lightadapt_data.tasks import Built, Example
@@ -292,3 +292,14 @@ def test_gradient_checkpointing_gives_the_same_losses(folder, tmp_path):
     assert run(job(folder), tmp_path / "saving", saving).loss_curve == pytest.approx(
         plain.loss_curve, abs=1e-5
     )
+
+
+def test_outputs_of_frozen_lower_layers_are_kept_and_change_nothing(folder, tmp_path, monkeypatch):
+    settings = TrainingSettings(steps=15, batch_rows=8, evaluations=3)  # three epochs
+    kept = run(job(folder, skip_layers=1), tmp_path / "kept", settings)
+    monkeypatch.setattr(training, "LEAST_EPOCHS", 99.0)
+    plain = run(job(folder, skip_layers=1), tmp_path / "plain", settings)
+    assert kept.loss_curve == pytest.approx(plain.loss_curve, abs=1e-5)
+    assert [point["accuracy"] for point in kept.dev_curve] == [
+        point["accuracy"] for point in plain.dev_curve
+    ]
