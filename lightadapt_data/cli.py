@@ -1,7 +1,7 @@
-"""The command line: one verb per stage, and run, check, plan, search, explain, compare, diff.
+"""The command line: one verb per stage, and those that look at runs and compare.
 
-What the verbs do is in `verbs`. Settings live in the stages: a flag here is a short name for one
-key of a recipe.
+What the verbs do is in `verbs` and `adapter_verbs`. Settings live in the stages: a flag here is a
+short name for one key of a recipe.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightadapt_data import __version__, stages, verbs
+from lightadapt_data import __version__, adapter_verbs, stages, verbs
 from lightadapt_data.errors import LightadaptError
 
 FLAGS = {
@@ -118,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run_options(verb)
     _add_compare(subparsers)
     _add_diff(subparsers)
+    _add_compare_adapters(subparsers)
     return parser
 
 
@@ -154,6 +155,23 @@ def _add_diff(subparsers: Any) -> None:
     verb.add_argument(
         "--rows", type=int, default=20, help="example rows of each kind to print (default 20)"
     )
+
+
+def _add_compare_adapters(subparsers: Any) -> None:
+    text = "which adapter method pays: quality beside cost, with full fine-tuning as the yardstick"
+    verb = _add(subparsers, "compare-adapters", text, adapter_verbs.do_compare_adapters)
+    _add_recipe(verb)
+    verb.add_argument(
+        "--methods",
+        metavar="A,B",
+        default="",
+        help="adapters to judge (default: the recipe's train.adapter)",
+    )
+    verb.add_argument(
+        "--rates", type=int, default=1, help="learning rates per method, odd (default 1: its own)"
+    )
+    verb.add_argument("--seeds", type=int, default=3, help="adapters per method (default 3)")
+    _add_run_options(verb)
 
 
 def _add(

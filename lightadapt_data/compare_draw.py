@@ -60,7 +60,7 @@ def draw(
     with run.hold(folder):
         save(what, folder)
         for stage in SHARED:
-            _link(base / "work" / stage, folder / "work" / stage)
+            link(base / "work" / stage, folder / "work" / stage)
         for stage in what.settings:
             if stage == "train" and not _n_added(space):
                 # Labelling refused all that was selected: what is left to train on is the seed.
@@ -83,7 +83,7 @@ def save(what: recipe.Recipe, folder: Path) -> None:
     shards.write_text(folder / "work" / "recipe.json", recipe.saved_text(what))
 
 
-def _link(source: Path, link: Path) -> None:
+def link(source: Path, link: Path) -> None:
     """Make `link` point to the stage folder `source`, relatively, so that the run can be moved.
 
     Raises:

@@ -8,14 +8,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from lightadapt_data import recipe, run, status
-from lightadapt_data.errors import InputError, RecipeError
-from lightadapt_data.shards import Workspace
+from lightadapt_data import invocation, recipe, run, status
+from lightadapt_data.errors import RecipeError
 
 WIDE = 200
 """Width of a table that no terminal shows [characters]."""
@@ -26,7 +23,7 @@ REPORTED = ("select", "augment", "curate", "train")
 def do_stage(arguments: argparse.Namespace) -> int:
     """Run one stage, and the stages that it reads."""
     wanted = [arguments.stage, *(["report"] if arguments.stage in REPORTED else [])]
-    folder = _out(arguments)
+    folder = invocation.out_folder(arguments)
     return _run(arguments, _recipe_for(arguments, folder, wanted), folder)
 
 
@@ -36,18 +33,22 @@ def _recipe_for(arguments: argparse.Namespace, folder: Path, wanted: list[str]) 
     if base is None and vars(arguments)["ingest.corpus"] is None:
         saved = folder / "work" / "recipe.json"
         base = saved if saved.exists() else None
-    what = recipe.load(base, _overrides(arguments), wanted)
+    what = recipe.load(base, invocation.overrides(arguments), wanted)
     return recipe.only(what, wanted)
 
 
 def do_run(arguments: argparse.Namespace) -> int:
     """Run all stages of a recipe."""
-    return _run(arguments, recipe.load(arguments.recipe, _overrides(arguments)), _out(arguments))
+    return _run(
+        arguments,
+        recipe.load(arguments.recipe, invocation.overrides(arguments)),
+        invocation.out_folder(arguments),
+    )
 
 
 def _run(arguments: argparse.Namespace, what: recipe.Recipe, folder: Path) -> int:
-    _check_workers(arguments)
-    with _progress(arguments.quiet) as on_shard:
+    invocation.check_workers(arguments)
+    with invocation.progress_bars(arguments.quiet) as on_shard:
         reports = run.run_stages(what, folder, arguments.workers, on_shard)
     summary = status.summary(what.workspace(folder), reports)
     if arguments.json:
@@ -57,14 +58,9 @@ def _run(arguments: argparse.Namespace, what: recipe.Recipe, folder: Path) -> in
     return 0
 
 
-def _check_workers(arguments: argparse.Namespace) -> None:
-    if arguments.workers < 1:
-        raise RecipeError(f"--workers {arguments.workers}: allowed: a whole number from 1")
-
-
 def do_check(arguments: argparse.Namespace) -> int:
     """Read a recipe whole and say whether it is right."""
-    what = recipe.load(arguments.recipe, _overrides(arguments))
+    what = recipe.load(arguments.recipe, invocation.overrides(arguments))
     if arguments.json:
         print(json.dumps({"recipe": str(arguments.recipe), "stages": list(what.settings)}))
     else:
@@ -74,8 +70,8 @@ def do_check(arguments: argparse.Namespace) -> int:
 
 def do_plan(arguments: argparse.Namespace) -> int:
     """Print what a run would do."""
-    what = recipe.load(arguments.recipe, _overrides(arguments))
-    entries = status.plan(what.workspace(_out(arguments)))
+    what = recipe.load(arguments.recipe, invocation.overrides(arguments))
+    entries = status.plan(what.workspace(invocation.out_folder(arguments)))
     if arguments.json:
         print(json.dumps(entries))
         return 0
@@ -95,7 +91,7 @@ def do_search(arguments: argparse.Namespace) -> int:
 
     if arguments.k < 1:
         raise RecipeError(f"--k {arguments.k}: allowed: a whole number from 1")
-    found = index.search(_saved(arguments), arguments.text, arguments.k)
+    found = index.search(invocation.saved_run(arguments), arguments.text, arguments.k)
     if arguments.json:
         print(json.dumps(found, ensure_ascii=False))
         return 0
@@ -108,7 +104,7 @@ def do_explain(arguments: argparse.Namespace) -> int:
     """Print the story of one row."""
     from lightadapt_data.stages import report
 
-    story = report.explain(_saved(arguments), arguments.row_id)
+    story = report.explain(invocation.saved_run(arguments), arguments.row_id)
     if arguments.json:
         print(json.dumps(story, ensure_ascii=False))
         return 0
@@ -125,9 +121,9 @@ def do_calibrate(arguments: argparse.Namespace) -> int:
 
     if arguments.pairs < 0:
         raise RecipeError(f"--pairs {arguments.pairs}: allowed: a whole number from 0")
-    folder = _out(arguments)
+    folder = invocation.out_folder(arguments)
     what = _recipe_for(arguments, folder, ["embed"])
-    with _progress(arguments.quiet) as on_shard:
+    with invocation.progress_bars(arguments.quiet) as on_shard:
         run.run_stages(what, folder, arguments.workers, on_shard)
     found = measured.copies(what.workspace(folder), arguments.pairs)
     if arguments.json:
@@ -147,11 +143,13 @@ def do_compare(arguments: argparse.Namespace) -> int:
     """Run a comparison of selectors and print what it found."""
     from lightadapt_data import compare
 
-    what = recipe.load(arguments.recipe, _overrides(arguments), ["select"])
+    what = recipe.load(arguments.recipe, invocation.overrides(arguments), ["select"])
     asked = compare.question(what, arguments.selectors, arguments.draws, arguments.pools)
-    _check_workers(arguments)
-    with _progress(arguments.quiet) as on_shard:
-        results = compare.compare(what, _out(arguments), asked, arguments.workers, on_shard)
+    invocation.check_workers(arguments)
+    with invocation.progress_bars(arguments.quiet) as on_shard:
+        results = compare.compare(
+            what, invocation.out_folder(arguments), asked, arguments.workers, on_shard
+        )
     if arguments.json:
         print(json.dumps(results, ensure_ascii=False))
     if not (arguments.json and arguments.quiet):
@@ -174,72 +172,9 @@ def do_diff(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _out(arguments: argparse.Namespace) -> Path:
-    """Return the run's folder: --out, else runs/<name of the recipe>.
-
-    Raises:
-        RecipeError: neither is given.
-    """
-    if arguments.out is not None:
-        return Path(arguments.out).absolute()
-    if getattr(arguments, "recipe", None) is not None:
-        return Path("runs", arguments.recipe.stem).absolute()
-    raise RecipeError("no folder: name the run's folder with --out DIR")
-
-
-def _saved(arguments: argparse.Namespace) -> Workspace:
-    """Return the workspace of a folder that holds a run.
-
-    Raises:
-        InputError: there is none.
-    """
-    folder = _out(arguments)
-    path = folder / "work" / "recipe.json"
-    if not path.exists():
-        raise InputError(f"{folder}: holds no run; name the folder of one with --out DIR")
-    return recipe.load(path).workspace(folder)
-
-
-def _overrides(arguments: argparse.Namespace) -> Iterator[tuple[str, Any]]:
-    given = vars(arguments)
-    # Flags that stand for a key of a recipe are stored under that key.
-    yield from ((key, value) for key, value in given.items() if "." in key and value is not None)
-    if given.get("seed") is not None:
-        yield "seed", given["seed"]
-    for text in arguments.set:
-        yield recipe.parse_override(text)
-
-
 def _one_line(text: str, width: int = 160) -> str:
     flat = " ".join(text.split())
     return flat if len(flat) <= width else flat[: width - 1] + "\u2026"
-
-
-@contextmanager
-def _progress(is_quiet: bool) -> Iterator[run.OnShard | None]:
-    """Show a bar per stage on a terminal; nothing where stderr is piped."""
-    if is_quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich import progress
-    from rich.console import Console
-
-    columns = (
-        progress.TextColumn("{task.description:<8}"),
-        progress.BarColumn(),
-        progress.MofNCompleteColumn(),
-        progress.TextColumn("{task.fields[rows]:,} rows"),
-        progress.TimeRemainingColumn(),
-    )
-    with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, progress.TaskID] = {}
-
-        def on_shard(stage: str, n_done: int, n_shards: int, n_rows: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=n_shards, rows=0)
-            bars.update(tasks[stage], completed=n_done, total=n_shards, rows=n_rows)
-
-        yield on_shard
 
 
 def _print_summary(summary: dict[str, Any]) -> None:
