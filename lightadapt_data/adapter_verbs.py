@@ -8,10 +8,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
-from lightadapt_data import compare_adapters, invocation, recipe
+from lightadapt_data import advise, compare_adapters, invocation, recipe, run
 
+PREPARING = ("ingest", "embed", "select", "augment", "curate")
+"""Stages after which there are rows to train on."""
+PILOT_STEPS = 60
+"""Steps of a trial; the recipe's own when they are fewer [batches]."""
 WIDE = 200
 """Width of a table that no terminal shows [characters]."""
 
@@ -28,6 +35,53 @@ def do_compare_adapters(arguments: argparse.Namespace) -> int:
         return 0
     _print_adapters(results)
     return 0
+
+
+def do_advise(arguments: argparse.Namespace) -> int:
+    """Say which method to take for a recipe's rows and model, and why."""
+    from lightadapt_data.stages import train
+
+    what = recipe.load(arguments.recipe, invocation.overrides(arguments), ["train"])
+    folder = invocation.out_folder(arguments)
+    upto = recipe.only(what, [name for name in what.settings if name in PREPARING])
+    with invocation.progress_bars(arguments.quiet) as on_shard:
+        run.run_stages(upto, folder, arguments.workers, on_shard)
+        settings: Any = what.settings["train"]
+        found = train.advice(settings, what.workspace(folder))
+        results: dict[str, Any] = {"advice": [asdict(one) for one in found], "pilot": None}
+        if arguments.pilot:
+            results["pilot"] = _pilot(what, folder, found, arguments, on_shard)
+    if arguments.json:
+        print(json.dumps(results))
+        return 0
+    for number, one in enumerate(found, start=1):
+        options = ", ".join(f"{key} = {value}" for key, value in one.options.items())
+        print(f"{number}. {one.method}" + (f" ({options})" if options else ""))
+        for reason in one.reasons:
+            print(f"   {reason}")
+    if results["pilot"] is not None:
+        print(results["pilot"]["sentence"])
+    return 0
+
+
+def _pilot(
+    what: recipe.Recipe,
+    folder: Path,
+    found: Sequence[advise.Advice],
+    arguments: argparse.Namespace,
+    on_shard: run.OnShard | None,
+) -> dict[str, Any]:
+    """Train the two best with few steps and return which one the validation rows prefer."""
+    own: Any = what.settings["train"]
+    two = [one for one in found if one.method not in compare_adapters.YARDSTICKS][:2] or found[:1]
+    options = {**own.options}
+    for one in two:
+        options[one.method] = {**one.options, **options.get(one.method, {})}
+    short = own.model_copy(update={"steps": min(own.steps, PILOT_STEPS), "options": options})
+    pilot = replace(what, settings={**what.settings, "train": short})
+    names = tuple(one.method for one in two)
+    asked = compare_adapters.Question(names, 1, 2)
+    return compare_adapters.pilot(pilot, folder, asked, arguments.workers, on_shard)
 
 
 def _print_adapters(results: dict[str, Any]) -> None:

@@ -119,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_compare(subparsers)
     _add_diff(subparsers)
     _add_compare_adapters(subparsers)
+    _add_advise(subparsers)
     return parser
 
 
@@ -171,6 +172,16 @@ def _add_compare_adapters(subparsers: Any) -> None:
         "--rates", type=int, default=1, help="learning rates per method, odd (default 1: its own)"
     )
     verb.add_argument("--seeds", type=int, default=3, help="adapters per method (default 3)")
+    _add_run_options(verb)
+
+
+def _add_advise(subparsers: Any) -> None:
+    text = "which adapter method suits the rows and the model, and why"
+    verb = _add(subparsers, "advise", text, adapter_verbs.do_advise)
+    _add_recipe(verb)
+    verb.add_argument(
+        "--pilot", action="store_true", help="train the two best for a trial and let dev decide"
+    )
     _add_run_options(verb)
 
 

@@ -114,6 +114,33 @@ def compare(
     return results
 
 
+def pilot(
+    what: recipe.Recipe,
+    folder: Path,
+    asked: Question,
+    workers: int = 1,
+    on_shard: run.OnShard | None = None,
+) -> dict[str, Any]:
+    """Train the methods for a trial; the validation rows decide, the test rows are not looked at.
+
+    Returns:
+        methods (method, validation: mean, sd, values; train_seconds; the best first), sentence.
+    """
+    found = []
+    for number, method in enumerate(asked.methods):
+        entry = _entry(method, _cells(what, method, asked, folder, workers))
+        sign = 1 if entry["goal"] == "max" else -1
+        found.append({key: entry[key] for key in ("method", "validation", "train_seconds")})
+        if on_shard is not None:
+            on_shard("pilot", number + 1, len(asked.methods), 0)
+    found.sort(key=lambda entry: -sign * entry["validation"]["mean"])
+    best, *others = found
+    means = ", ".join(f"{entry['method']} {entry['validation']['mean']:.3f}" for entry in others)
+    against = f"; against {means}" if others else ""
+    text = f"Pilot: take {best['method']}, {best['validation']['mean']:.3f} on validation{against}."
+    return {"methods": found, "sentence": text}
+
+
 def _cells(
     what: recipe.Recipe, method: str, asked: Question, folder: Path, workers: int
 ) -> list[dict[str, Any]]:

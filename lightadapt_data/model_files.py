@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import math
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -44,6 +46,23 @@ def fingerprint(folder: Path) -> str:
     """Return a digest of all files that decide the model's output."""
     files = sorted({path for pattern in PATTERNS for path in folder.rglob(pattern)})
     return digest_of({path.relative_to(folder).as_posix(): file_digest(path) for path in files})
+
+
+def n_parameters(folder: Path) -> int:
+    """Return how many parameters the weight files hold, from their headers where they have one."""
+    count = 0
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        shapes = [part["shape"] for name, part in header.items() if name != "__metadata__"]
+        count += sum(math.prod(shape) for shape in shapes)
+    if count:
+        return count
+    for path in folder.glob("*.gguf"):
+        from gguf import GGUFReader
+
+        return sum(int(tensor.n_elements) for tensor in GGUFReader(path).tensors)
+    return sum(path.stat().st_size for path in folder.glob("pytorch_model*.bin")) // 4
 
 
 def _not_found(name: str, reason: str) -> str:

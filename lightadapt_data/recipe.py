@@ -137,7 +137,8 @@ def used_methods(module: ModuleType, settings: Config) -> list[tuple[str, str, s
     for field, family in getattr(module, "FAMILIES", {}).items():
         value = getattr(settings, field)
         names = [value] if isinstance(value, str) else value or []
-        used += [(field, family, name) for name in names if name]
+        chosen_later = getattr(module, "CHOSEN_LATER", {}).get(field, ())
+        used += [(field, family, name) for name in names if name and name not in chosen_later]
     return used
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from lightadapt_data import model_files
+from lightadapt_data import base_models, model_files
 from lightadapt_data.config import Config
 from lightadapt_data.encoders.sentence_transformer import _batches
 from lightadapt_data.errors import InputError
@@ -46,6 +46,12 @@ class Settings(Config):
     """What becomes of the hidden states: position_weighted or plain mean, or the last token's."""
     max_tokens: int = Field(default=2048, gt=0)
     """Longer texts are cut, at the model's own limit if that is lower [tokens]."""
+    template: str = ""
+    """Words around each text, which stands where `{text}` is, as in "Review: {text}\\nSentiment:";
+    with pooling last, the vector then holds what the model would say next. Empty: none."""
+    layers: float = Field(default=1.0, gt=0, le=1)
+    """Share of the layers to use, the lowest ones; what a text says is often plainer below the last
+    layers, and the others are not computed [ratio]."""
     chat: bool = False
     """Wrap each text as the user's turn in the tokenizer's chat template."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -93,7 +99,13 @@ class LanguageModelEncoder:
         import torch
 
         self._settings = settings
+        if settings.template and settings.template.count("{text}") != 1:
+            raise InputError(
+                f"encoder language_model: template = {settings.template!r}; allowed: a text that "
+                "holds {text} once, or an empty one"
+            )
         self._tokenizer, model = _loaded(folder, settings.precision)
+        _keep_layers(model, settings.layers)
         if settings.chat and not self._tokenizer.chat_template:
             raise InputError(
                 f"encoder language_model: model '{settings.model}' has no chat template, but "
@@ -129,6 +141,8 @@ class LanguageModelEncoder:
         if not texts:
             return []
         given = list(texts)
+        if self._settings.template:
+            given = self._in_template(given)
         if self._settings.chat:
             turns = [[{"role": "user", "content": text}] for text in given]
             given = [self._tokenizer.apply_chat_template(turn, tokenize=False) for turn in turns]
@@ -143,6 +157,20 @@ class LanguageModelEncoder:
             for row, ids in zip(long, cut, strict=True):
                 whole[row] = ids
         return whole
+
+    def _in_template(self, texts: list[str]) -> list[str]:
+        """Return the texts inside the template, cut so that all of its words are read."""
+        before, after = self._settings.template.split("{text}")
+        n_words = len(self._tokenizer(before + after)["input_ids"])
+        room = max(1, self.max_tokens - n_words - 1)  # a token may fall apart at the seam
+        options: dict[str, Any] = {"add_special_tokens": False, "verbose": False}
+        ids = self._tokenizer(texts, return_offsets_mapping=True, **options)
+        given = []
+        for text, offsets in zip(texts, ids["offset_mapping"], strict=True):
+            is_long = len(offsets) > room
+            self._n_cut += is_long
+            given.append(before + (text[: offsets[room - 1][1]] if is_long else text) + after)
+        return given
 
     def _pooled(self, batch: list[list[int]]) -> NDArray[np.float32]:
         """Return pooled hidden states, float32 [len(batch), dim]."""
@@ -186,11 +214,10 @@ def _loaded(folder: Path, precision: str) -> tuple[Any, Any]:
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
+    options = base_models.load_options(folder)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModel.from_pretrained(
-            folder, dtype=getattr(torch, precision), local_files_only=True
-        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        model = AutoModel.from_pretrained(folder, dtype=getattr(torch, precision), **options)
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
         raise InputError(
@@ -200,3 +227,28 @@ def _loaded(folder: Path, precision: str) -> tuple[Any, Any]:
     if model.config.is_encoder_decoder:
         model = model.get_encoder()
     return tokenizer, model.eval()
+
+
+def _keep_layers(model: Any, share: float) -> None:
+    """Drop the upper layers of a model.
+
+    Raises:
+        InputError: the model has no single stack of layers.
+    """
+    from torch import nn
+
+    if share == 1:
+        return
+    stacks = [
+        (parent, name, part)
+        for parent in model.modules()
+        for name, part in parent.named_children()
+        if isinstance(part, nn.ModuleList) and name in ("layers", "layer", "h", "block")
+    ]
+    if not stacks:
+        raise InputError(
+            f"encoder language_model: layers = {share}, and no stack of layers was found in a "
+            f"model_type '{model.config.model_type}'; allowed: 1.0"
+        )
+    parent, name, part = stacks[0]  # the outermost one comes first
+    setattr(parent, name, part[: max(1, round(share * len(part)))])

@@ -10,6 +10,7 @@ stages it uses when the run has them), `FAMILIES` (which field names a method of
 
 `USES_GPU = True` keeps the shards in one process where there is a GPU, and
 `USES_ALL_CORES = True` keeps the shards of a stage in one process, with all threads.
+`CHOSEN_LATER` maps a field to values for which the stage chooses a method when it sees the rows.
 `RUN_ONLY` names the fields that only `run` reads, so that changing them keeps the shards.
 """
 

