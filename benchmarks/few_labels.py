@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[100, 32])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--arms", nargs="+", default=["seed", "adapted"])
     parser.add_argument("--data", type=Path, default=Path("../shared/data/tasks"))
     parser.add_argument("--out", type=Path, default=Path("runs/few_labels"))
     arguments = parser.parse_args()
@@ -59,7 +60,7 @@ def main() -> None:
             started = time.monotonic()
             for seed in range(arguments.seeds):
                 labelled = _draw(splits["train"], n_rows, seed)
-                scores = one(task, folder, labelled, seed, arguments.steps)
+                scores = one(task, folder, labelled, seed, arguments.steps, arguments.arms)
                 print(f"  {task}, {n_rows} rows, seed {seed}: {scores}", flush=True)
                 for name, value in scores.items():
                     found.setdefault(name, []).append(value)
@@ -85,7 +86,12 @@ def _prepare(folder: Path, splits: dict[str, list[dict[str, str]]]) -> None:
 
 
 def one(
-    task: str, folder: Path, labelled: list[dict[str, str]], seed: int, steps: int
+    task: str,
+    folder: Path,
+    labelled: list[dict[str, str]],
+    seed: int,
+    steps: int,
+    arms: Sequence[str],
 ) -> dict[str, float]:
     """Return the test accuracy of each arm, and how often the teacher was right."""
     train = folder / "train.jsonl"
@@ -102,7 +108,7 @@ def one(
         "augment.pseudo_label.language_model": MODEL,
         "augment.pseudo_label.template": TEMPLATES[task],
         "curate.filters": ["exact_duplicate"],
-        "train.arms": ["seed", "adapted"],
+        "train.arms": list(arms),
         "train.seeds": 1,
         "train.seed_share": 0.2,
         "train.steps": steps,
@@ -114,8 +120,12 @@ def one(
     result = space.result("train")
     if result is None:
         raise RuntimeError(f"{folder}: nothing was trained")
-    arms = json.loads(result.file("results.json").read_text("utf-8"))["arms"]
-    scores = {f"{arm}, test": arms[arm]["test"]["accuracy"]["mean"] for arm in arms}
+    found = json.loads(result.file("results.json").read_text("utf-8"))["arms"]
+    scores = {
+        f"{arm}, {part}": found[arm][part]["accuracy"]["mean"]
+        for arm in found
+        for part in ("validation", "test")
+    }
     return scores | _teacher(space)
 
 

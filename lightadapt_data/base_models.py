@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,7 @@ def config_of(folder: Path) -> dict[str, Any]:
         InputError: the folder holds none, or one that cannot be read.
     """
     if gguf_file(folder) is not None:
-        from transformers import AutoConfig
-
-        with plain_errors(folder):
-            found: dict[str, Any] = AutoConfig.from_pretrained(
-                str(folder), **load_options(folder)
-            ).to_dict()
-            return found
+        return dict(_gguf_config(folder))
     path = folder / "config.json"
     if not path.exists():
         raise InputError(
@@ -39,6 +34,17 @@ def config_of(folder: Path) -> dict[str, Any]:
         )
     config: dict[str, Any] = json.loads(path.read_text("utf-8"))
     return config
+
+
+@lru_cache(maxsize=8)
+def _gguf_config(folder: Path) -> dict[str, Any]:
+    """Return what transformers reads from a GGUF file; remembered, as that takes seconds."""
+    from transformers import AutoConfig
+
+    with plain_errors(folder):
+        config = AutoConfig.from_pretrained(str(folder), **load_options(folder))
+    found: dict[str, Any] = config.to_dict()
+    return found
 
 
 def gguf_file(folder: Path) -> str | None:
@@ -93,10 +99,13 @@ def head_modules(network: Any, lacking: list[str]) -> tuple[str, ...]:
     What the checkpoint lacks inside the base (BERT's pooler, after training as a masked model)
     starts at random as well, so it has to be trained too.
     """
+    base = {network.base_model_prefix}
+    if not hasattr(network, network.base_model_prefix):  # T5's parts stand beside its head
+        base = {"shared", "encoder", "decoder"}
     heads = [
         name
         for name, module in network.named_children()
-        if name != network.base_model_prefix and any(True for _ in module.parameters())
+        if name not in base and any(True for _ in module.parameters())
     ]
     found = {key.rpartition(".")[0] for key in lacking}
     heads += sorted(key for key in found if key.split(".")[0] not in heads)

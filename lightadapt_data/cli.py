@@ -51,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # bars of libraries; progress is shown by our own
     words = list(sys.argv[1:] if argv is None else argv)
     arguments = _parser().parse_args(words)
     _set_up_logging(arguments.quiet)

@@ -8,7 +8,11 @@ from typing import Any
 
 
 def headline(
-    values: Mapping[str, Sequence[float]], metric: str, n_test: int, random_share: float = 1.0
+    values: Mapping[str, Sequence[float]],
+    metric: str,
+    n_test: int,
+    random_share: float = 1.0,
+    goal: str = "max",
 ) -> str:
     """Return in plain words whether `adapted` beats the other arms.
 
@@ -20,6 +24,7 @@ def headline(
         metric: its name.
         n_test: test rows.
         random_share: tokens that the random arm added, over those that `adapted` added [ratio].
+        goal: "max" where a higher value is better, else "min".
     """
     main = "adapted" if "adapted" in values else next(iter(values))
     seeds = len(values[main])
@@ -37,20 +42,22 @@ def headline(
     }
     for arm, words in against.items():
         if arm in values and arm != main == "adapted":
-            parts.append(f"Against {words} ({fmean(values[arm]):.3f}): {_verdict(values, arm)}.")
+            parts.append(
+                f"Against {words} ({fmean(values[arm]):.3f}): {_verdict(values, arm, goal)}."
+            )
     if len(values) == 1:
         parts.append("There is no other arm to compare it with.")
     return " ".join(parts)
 
 
-def _verdict(values: Mapping[str, Sequence[float]], arm: str) -> str:
+def _verdict(values: Mapping[str, Sequence[float]], arm: str, goal: str) -> str:
     difference = fmean(values["adapted"]) - fmean(values[arm])
     if len(values["adapted"]) < 2 or len(values[arm]) < 2:
         return f"a difference of {difference:+.3f}, from one seed only, so its spread is not known"
     spread = (stdev(values["adapted"]) ** 2 + stdev(values[arm]) ** 2) ** 0.5
     if difference == 0 or abs(difference) <= spread:
         return f"no gain; the difference of {difference:+.3f} is within the spread of {spread:.3f}"
-    kind = "a gain" if difference > 0 else "a loss"
+    kind = "a gain" if (difference > 0) == (goal == "max") else "a loss"
     return f"{kind} of {abs(difference):.3f} (spread {spread:.3f})"
 
 

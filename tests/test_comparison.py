@@ -16,6 +16,11 @@ def test_a_loss_is_called_one():
     assert "a loss of 0.300" in headline({"seed": [0.8, 0.8], "adapted": [0.5, 0.5]}, "accuracy", 9)
 
 
+def test_where_lower_is_better_a_fall_is_a_gain():
+    text = headline({"seed": [9.0, 9.0], "adapted": [5.0, 5.0]}, "perplexity", 9, 1.0, "min")
+    assert "a gain of 4.000" in text
+
+
 @pytest.mark.parametrize(("share", "words"), [(1.0, "as many"), (0.5, "only 50% as many")])
 def test_random_rows_that_fall_short_are_said(share, words):
     assert f"Against {words} tokens of random rows" in headline(VALUES, "accuracy", 9, share)

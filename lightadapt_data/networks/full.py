@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,10 @@ class FullModel(nn.Module):
     def forward(self, **batch: Any) -> Any:
         """Return what the network returns."""
         return self.network(**batch)
+
+    def generate(self, **batch: Any) -> Any:
+        """Return the token ids that the network writes."""
+        return self.network.generate(**batch)
 
     def save_pretrained(self, folder: str, **kwargs: Any) -> None:
         """Write all weights, under the names of PEFT's files; PEFT itself cannot read them.
@@ -57,9 +62,15 @@ def trainable_whole(network: Any) -> FullModel:
     device = next(network.parameters()).device
     # More than one token, and none that is a padding token in the families that are known.
     ids = torch.tensor([[2, 3, 4]], device=device)
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if "decoder_input_ids" in inspect.signature(network.forward).parameters:
+        batch["decoder_input_ids"] = ids
     with torch.enable_grad():
-        output = network(input_ids=ids, attention_mask=torch.ones_like(ids))
-        output.logits.float().sum().backward()
+        output = network(**batch)
+        # A model of extractive answers gives what it says in two parts.
+        names = ("logits",) if hasattr(output, "logits") else ("start_logits", "end_logits")
+        scores: Any = [output[name].float().sum() for name in names]
+        sum(scores).backward()
     for parameter in network.parameters():
         parameter.requires_grad_(parameter.grad is not None)
         parameter.grad = None

@@ -62,8 +62,10 @@ def pay(workspace: Workspace) -> dict[str, Any] | None:
         for name, arm in trained["arms"].items()
     }
     names = next(iter(trained["arms"].values()))["test"]
-    label = f"{metric.replace('_', ' ')} on {trained['n_test']:,} test rows (0 to 1)"
-    always = ("always the most frequent label", trained["majority_accuracy"])
+    scale = trained.get("scale", "0 to 1")  # runs of earlier versions do not say
+    label = f"{metric.replace('_', ' ')} on {trained['n_test']:,} test rows ({scale})"
+    majority = trained["majority_accuracy"]
+    always = None if majority is None else ("always the most frequent label", majority)
     return {
         **trained,
         "chart": charts.dots(values, label, always if metric == "accuracy" else None),

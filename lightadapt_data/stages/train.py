@@ -198,21 +198,24 @@ def run(settings: Settings, workspace: Workspace, out: Path) -> Counts:
     curated = read_curated(workspace, _task(settings))
     trained = workspace.shards("train")
     metrics = {done.name: json.loads(done.file("metrics.json").read_text()) for done in trained}
-    main_metric = _task(settings).MAIN_METRIC
+    task = _task(settings)
+    main_metric = task.MAIN_METRIC
     arms = [arm for arm in ARMS if any(m["arm"] == arm for m in metrics.values())]
     summaries = {
         arm: comparison.summary([m for m in metrics.values() if m["arm"] == arm]) for arm in arms
     }
-    best = _best(trained, metrics, "adapted" if "adapted" in arms else arms[0], main_metric)
+    best = _best(trained, metrics, "adapted" if "adapted" in arms else arms[0], task)
     results = {
         "headline": comparison.headline(
             {arm: summaries[arm]["test"][main_metric]["values"] for arm in arms},
             main_metric,
             len(curated.test),
             _random_share(summaries),
+            task.GOAL,
         ),
         "metric": main_metric,
-        "goal": _task(settings).GOAL,
+        "goal": task.GOAL,
+        "scale": getattr(task, "SCALE", "0 to 1"),
         "majority_accuracy": _majority(curated),
         "n_validation": len(curated.validation),
         "n_test": len(curated.test),
@@ -243,12 +246,13 @@ def deliver(workspace: Workspace) -> None:
         store.deliver({"adapter": [result.file(name) for name in result.files]}, workspace.folder)
 
 
-def _best(trained: Sequence[Done], metrics: Mapping[str, Any], arm: str, main_metric: str) -> Done:
+def _best(trained: Sequence[Done], metrics: Mapping[str, Any], arm: str, task: ModuleType) -> Done:
     """Return the arm's adapter that is best on validation; the first one of equals."""
+    sign = 1 if task.GOAL == "max" else -1
     return max(
         (done for done in trained if metrics[done.name]["arm"] == arm),
         key=lambda done: (
-            metrics[done.name]["validation"][main_metric],
+            sign * metrics[done.name]["validation"][task.MAIN_METRIC],
             -metrics[done.name]["validation"]["loss"],
         ),
     )

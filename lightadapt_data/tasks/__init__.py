@@ -21,6 +21,7 @@
   else it needs to return a loss;
 - `outputs(model, batch, examples, tokenizer) -> list`: one output per example, without gradients;
 - `MAIN_METRIC`: the metric by which the best step is chosen, and `GOAL`: "max" or "min";
+  `SCALE`, optional: its range in words, "0 to 1" where it is not given;
 - `metrics(outputs, examples) -> dict[str, float]`, with `loss` and the main metric;
 - `predictions(outputs, examples, labels) -> list`: what a person reads, one per row, in JSON types.
 """
