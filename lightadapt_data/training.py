@@ -153,9 +153,15 @@ def _save_memory(model: Any) -> None:
     from transformers import PreTrainedModel
 
     for part in model.modules():
-        if isinstance(part, PreTrainedModel):
+        if not isinstance(part, PreTrainedModel):
+            continue
+        try:
             part.gradient_checkpointing_enable({"use_reentrant": False})
-            return
+        except ValueError as error:
+            raise InputError(
+                f"train.gradient_checkpointing = true: {error}; set it to false for this model"
+            ) from None
+        return
 
 
 def check_gradients(model: Any) -> None:

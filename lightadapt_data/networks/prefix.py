@@ -17,15 +17,15 @@ import peft
 import torch
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import Tensor, nn
-from transformers.models.mpnet.modeling_mpnet import MPNetSelfAttention
 
 from lightadapt_data.networks.prefix_attention import (
     INTERFACE,
     Prefix,
     Seen,
-    mpnet_attention,
+    sizes,
     with_interface,
 )
+from lightadapt_data.networks.prefix_written_out import WRITTEN_OUT
 
 
 class PrefixType(str, Enum):  # noqa: UP042  PEFT's own types are of this kind, and it compares them
@@ -101,35 +101,36 @@ class PrefixLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
 
     adapter_layer_names = ("kvprefix_rows", "kvprefix_gate")
 
-    def __init__(self, base_layer: nn.Module, n_heads: int, head_width: int) -> None:
+    def __init__(self, base_layer: nn.Module) -> None:
         super().__init__()
         self.base_layer = base_layer
-        self.n_heads, self.head_width = n_heads, head_width
+        self.sizes = sizes(base_layer)
         self.kvprefix_rows = nn.ModuleDict({})
         self.kvprefix_gate = nn.ModuleDict({})
         self._active_adapter: list[str] = []
         self.merged_adapters: list[str] = []
         self.own_config: Any = None
         self.seen: Seen | None = None
-        if not isinstance(base_layer, MPNetSelfAttention):
+        self.written_out = WRITTEN_OUT.get(type(base_layer))
+        if self.written_out is None:
             # A copy for this module alone: the model's own one still decides how masks are made.
             self.own_config = base_layer.config
             base_layer.config = with_interface(base_layer.config)
 
     def update_layer(self, adapter_name: str, config: PrefixConfig) -> None:
         """Add a prefix of small random keys and values."""
-        shape = (config.length, 2, self.n_heads, self.head_width)
+        shape = (config.length, 2, self.sizes.n_key_heads, self.sizes.head_width)
         self.kvprefix_rows[adapter_name] = Table(torch.randn(shape) * 0.02)
         if config.is_gated:
-            self.kvprefix_gate[adapter_name] = Table(torch.zeros(self.n_heads))
+            self.kvprefix_gate[adapter_name] = Table(torch.zeros(self.sizes.n_heads))
         self._move_adapter_to_device_of_base_layer(adapter_name)
         self.set_adapter(self.active_adapters or adapter_name, config.inference_mode)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the attention returns, with the active prefix before its keys and values."""
         prefix = self.seen or self._active_prefix()
-        if prefix is not None and self.own_config is None:
-            return mpnet_attention(self.base_layer, prefix, *args, **kwargs)
+        if prefix is not None and self.written_out is not None:
+            return self.written_out(self.base_layer, prefix, *args, **kwargs)
         if prefix is not None:
             kwargs[INTERFACE] = prefix
         return self.base_layer(*args, **kwargs)
@@ -187,8 +188,7 @@ class PrefixModel(BaseTuner):  # type: ignore[misc]
         parameter_name: str | None = None,
     ) -> None:
         if not isinstance(target, PrefixLayer):
-            n_heads = self.model.config.num_attention_heads
-            layer = PrefixLayer(target, n_heads, self.model.config.hidden_size // n_heads)
+            layer = PrefixLayer(target)
             self._replace_module(parent, target_name, layer, target)
             target = layer
         target.update_layer(adapter_name, peft_config)
@@ -208,37 +208,6 @@ class PrefixModel(BaseTuner):  # type: ignore[misc]
 def layers(model: nn.Module) -> list[PrefixLayer]:
     """Return the attentions that have a prefix, the lowest first."""
     return [part for part in model.modules() if isinstance(part, PrefixLayer)]
-
-
-def start_from_text(model: nn.Module, token_ids: list[int], adapter_name: str = "default") -> None:
-    """Set the prefixes to the keys and values that the base model has for the first tokens.
-
-    Args:
-        model: a PeftModel of this type; changed in place.
-        token_ids: at least as many as the prefix is long.
-        adapter_name: the prefix to be set.
-    """
-    found = layers(model)
-    table: Any = found[0].kvprefix_rows[adapter_name]
-    length, device = table.weight.shape[0], table.weight.device
-    modes = [(part, part.training) for part in model.modules()]
-    model.eval()  # no dropout
-    for layer in found:
-        layer.seen = Seen()
-    try:
-        with torch.no_grad():
-            ids = torch.tensor([token_ids[:length]], device=device)
-            model(input_ids=ids, attention_mask=torch.ones_like(ids))
-            for layer in found:
-                seen: Any = layer.seen
-                table = layer.kvprefix_rows[adapter_name]
-                rows = torch.stack([seen.keys[0], seen.values[0]])
-                table.weight.copy_(rows.permute(2, 0, 1, 3))
-    finally:
-        for layer in found:
-            layer.seen = None
-        for part, was_training in modes:
-            part.training = was_training
 
 
 def reparametrise(model: nn.Module, width: int, adapter_name: str = "default") -> None:

@@ -1,14 +1,14 @@
 """Attention with keys and values before those of the text, in place of a model's own.
 
-Where a model calls transformers' attention interface, by a function that is registered there under
-a name of its own; for MPNet, which does not call it, the attention is written out. Importing this
-module registers the function.
+Models call transformers' attention interface after they have turned keys by their positions,
+normalised them and put them into the cache. A function that is registered there under a name of its
+own adds the prefix, so that the prefix has no position and is in no cache. Importing this module
+registers the function. prefix_written_out is for the models that do not call the interface.
 """
 
 from __future__ import annotations
 
 import copy
-import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Prefix:
     """The prefix of one attention, for all rows of a batch."""
 
     keys: Tensor
-    """Float [heads, length, width of a head]."""
+    """Float [heads of keys, length, width of a head]."""
     values: Tensor
     gate: Tensor | None
     """Float [heads]: how much of the prefix's own attention is added; None: one softmax for all."""
@@ -44,8 +44,32 @@ class Seen:
     """Handed over in a prefix's place, it takes the keys and values of the text itself."""
 
     keys: Tensor | None = None
-    """Float [rows, heads, tokens, width of a head]."""
+    """Float [rows, heads of keys, tokens, width of a head]."""
     values: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes of one attention."""
+
+    n_heads: int
+    n_key_heads: int
+    """Fewer than `n_heads` where heads share keys and values."""
+    head_width: int
+
+
+def sizes(attention: Any) -> Sizes:
+    """Return the sizes of an attention of the base model, by the names that families give them."""
+    n_heads = _first(attention, "num_heads", "n_heads", "num_attention_heads")
+    if n_heads is None:
+        n_heads = attention.config.num_attention_heads
+    width = _first(attention, "head_dim", "attention_head_size", "key_value_proj_dim")
+    groups = getattr(attention, "num_key_value_groups", 1)
+    return Sizes(int(n_heads), int(n_heads) // groups, int(width))
+
+
+def _first(part: Any, *names: str) -> Any:
+    return next((getattr(part, name) for name in names if hasattr(part, name)), None)
 
 
 def attention_with_prefix(
@@ -59,7 +83,8 @@ def attention_with_prefix(
     """Do what the model's own attention function does, with the prefix that was handed over."""
     prefix: Prefix | Seen | None = kwargs.pop(INTERFACE, None)
     config: Any = module.config
-    attend = _own_function(module, config.before_prefix._attn_implementation)
+    implementation = config.before_prefix._attn_implementation
+    attend = _own_function(module, implementation)
     if isinstance(prefix, Seen):
         prefix.keys, prefix.values = key, value
         prefix = None
@@ -70,17 +95,38 @@ def attention_with_prefix(
     )
     if prefix.gate is not None:
         output, shares = attend(module, query, key, value, attention_mask, **kwargs)
-        added, _ = attend(module, query, keys, values, None, **kwargs)
+        # All see the prefix, and it has no place in the text.
+        free = {**kwargs, "is_causal": False, "position_bias": None}
+        added, _ = attend(module, query, keys, values, None, **free)
         gate = torch.tanh(prefix.gate).to(output.dtype)[:, None]
         return output + gate * added, shares  # [rows, tokens, heads, width of a head]
+    if attention_mask is None and implementation == "sdpa":
+        attention_mask = _implied_mask(module, query, key, kwargs.get("is_causal"))
+    bias = kwargs.pop("position_bias", None)
+    if bias is not None:
+        kwargs["position_bias"] = _widened(bias, keys.shape[2])
     return attend(
         module,
         query,
         torch.cat([keys, key], dim=2),
         torch.cat([values, value], dim=2),
         _widened(attention_mask, keys.shape[2]),
-        **kwargs,
+        **{**kwargs, "is_causal": False},
     )
+
+
+def _implied_mask(
+    module: nn.Module, query: Tensor, key: Tensor, is_causal: bool | None
+) -> Tensor | None:
+    """Return the mask that sdpa makes by itself when it is given none; None: all see all.
+
+    It counts columns from the left, so columns put before them would shift it.
+    """
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    n_queries, n_keys = query.shape[2], key.shape[2]
+    if not causal or n_queries == 1:
+        return None
+    return query.new_ones(1, 1, n_queries, n_keys, dtype=torch.bool).tril()
 
 
 def _widened(mask: Tensor | None, n_columns: int) -> Tensor | None:
@@ -108,45 +154,6 @@ def with_interface(config: Any) -> Any:
     changed._attn_implementation_internal = INTERFACE
     changed.before_prefix = config  # read at every call: the user may change the function later
     return changed
-
-
-def mpnet_attention(
-    attention: Any,
-    prefix: Prefix | Seen,
-    hidden: Tensor,
-    attention_mask: Tensor | None = None,
-    position_bias: Tensor | None = None,
-    output_attentions: bool = False,
-    **kwargs: Any,
-) -> tuple[Tensor, ...]:
-    """Return what MPNetSelfAttention returns; the prefix has no position, so no bias either."""
-    size = attention.attention_head_size
-    query, key, value = (
-        part(hidden).view(*hidden.shape[:-1], -1, size).transpose(1, 2)
-        for part in (attention.q, attention.k, attention.v)
-    )
-    if isinstance(prefix, Seen):
-        prefix.keys, prefix.values = key, value
-        plain: tuple[Tensor, ...] = attention(
-            hidden, attention_mask, position_bias, output_attentions, **kwargs
-        )
-        return plain
-    keys, values = prefix.keys.to(key.dtype), prefix.values.to(key.dtype)
-    scores = query @ key.transpose(-1, -2) / math.sqrt(size)
-    for added in (position_bias, attention_mask):
-        scores = scores if added is None else scores + added
-    before = query @ keys.transpose(-1, -2) / math.sqrt(size)
-    n_before = keys.shape[1]
-    if prefix.gate is None:
-        shares = torch.cat([before, scores], dim=-1).softmax(dim=-1)
-        shares = attention.dropout(shares)
-        context = shares[..., :n_before] @ values + shares[..., n_before:] @ value
-    else:
-        shares = attention.dropout(scores.softmax(dim=-1))
-        gate = torch.tanh(prefix.gate).to(value.dtype)[:, None, None]
-        context = shares @ value + gate * (attention.dropout(before.softmax(dim=-1)) @ values)
-    output = attention.o(context.transpose(1, 2).flatten(2))
-    return (output, shares) if output_attentions else (output,)
 
 
 AttentionInterface.register(INTERFACE, attention_with_prefix)
