@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import Field
 
 from lightadapt_data.config import Config
+from lightadapt_data.errors import InputError
 
 
 class Settings(Config):
@@ -28,10 +29,19 @@ def check(config: Mapping[str, Any], settings: Settings) -> None:
 
 
 def attach(model: Any, settings: Settings, head_modules: Sequence[str]) -> Any:
-    """Return the frozen model as a PeftModel; trainable are only the head modules."""
+    """Return the frozen model as a PeftModel; trainable are only the head modules.
+
+    Raises:
+        InputError: there are none.
+    """
     import peft
     from peft.utils.constants import DUMMY_TARGET_MODULES
 
+    if not head_modules:
+        raise InputError(
+            f"head_only: {type(model).__name__} has no head of its own to train: a language "
+            "model's is part of what was trained before; allowed: any other adapter"
+        )
     config = peft.LoraConfig(
         target_modules=DUMMY_TARGET_MODULES, modules_to_save=list(head_modules)
     )

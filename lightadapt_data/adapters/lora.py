@@ -11,8 +11,9 @@ LoRA adds (alpha / rank) B A to a weight W, with B = 0 at the start. `kind` name
 
 All start at what the model gave before; with dora and oft, up to rounding.
 
-Only layers inside the encoder's blocks are changed: PEFT's own `all-linear` also takes a head that
-is trained whole, and its names (`dense`) also match layers of a head.
+Only layers inside the model's blocks are changed, in models with an encoder and a decoder those of
+both: PEFT's own `all-linear` also takes a head that is trained whole, and its names (`dense`) also
+match layers of a head. GPT-2's layers are of a type that loha, lokr and oft cannot change.
 
 Source: Hu et al. 2022, https://arxiv.org/abs/2106.09685 section 4 (query and value), appendix D
 (learning rate); Kalajdzievski 2023, https://arxiv.org/abs/2312.03732 (rslora); Liu et al. 2024,
@@ -27,50 +28,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, field_validator
 
 from lightadapt_data.config import Config
 from lightadapt_data.errors import InputError, allowed
-
-_BERT = {
-    "query": "attention.self.query",
-    "key": "attention.self.key",
-    "value": "attention.self.value",
-    "others": "attention.output.dense intermediate.dense",
-    "feedforward": "output.dense",
-}
-
-LINEAR: dict[str, dict[str, str]] = {
-    **dict.fromkeys(("bert", "camembert", "electra", "roberta", "xlm-roberta"), _BERT),
-    "deberta-v2": _BERT
-    | {
-        "query": "attention.self.query_proj",
-        "key": "attention.self.key_proj",
-        "value": "attention.self.value_proj",
-    },
-    "distilbert": {
-        "query": "attention.q_lin",
-        "key": "attention.k_lin",
-        "value": "attention.v_lin",
-        "others": "attention.out_lin ffn.lin1",
-        "feedforward": "ffn.lin2",
-    },
-    "modernbert": {
-        **dict.fromkeys(("query", "key", "value"), "attn.Wqkv"),  # one layer for all three
-        "others": "attn.Wo mlp.Wi",
-        "feedforward": "mlp.Wo",
-    },
-    "mpnet": {
-        "query": "attention.attn.q",
-        "key": "attention.attn.k",
-        "value": "attention.attn.v",
-        "others": "attention.attn.o intermediate.dense",
-        "feedforward": "output.dense",
-    },
-}
-"""By the `model_type` of config.json: the linear layers inside one block, by what they do."""
+from lightadapt_data.networks.linear_layers import LINEAR, TRANSPOSED, layers
 
 REFUSED = {
     "adalora": "it moves rank between layers in a call after every step, which this training has "
@@ -79,11 +43,32 @@ REFUSED = {
 
 ALL_LINEAR = "all-linear"
 
+Kind = Literal["lora", "rslora", "dora", "ia3", "loha", "lokr", "vera", "oft"]
+KINDS = get_args(Kind)
+
+NOT_TRANSPOSED = ("loha", "lokr", "oft")
+"""Kinds that PEFT offers for plain linear layers, and not for Conv1D, GPT-2's type of them."""
+
+WIDTHS = (
+    "hidden_size",
+    "dim",
+    "d_model",
+    "n_embd",
+    "intermediate_size",
+    "hidden_dim",
+    "ffn_dim",
+    "d_ff",
+    "n_inner",
+    "encoder_ffn_dim",
+    "decoder_ffn_dim",
+)
+"""Names in config.json of what the linear layers' inputs are as wide as."""
+
 
 class Settings(Config):
     """Settings of LoRA and its relatives."""
 
-    kind: Literal["lora", "rslora", "dora", "ia3", "loha", "lokr", "vera", "oft"] = "lora"
+    kind: Kind = "lora"
     """Which one of the family."""
     rank: int = Field(default=8, ge=1)
     """Inner width of the change; with oft, the width of a block; ia3 has none [dimensions]."""
@@ -93,7 +78,7 @@ class Settings(Config):
     """Share of what goes into the change that is dropped, when training uses dropout; with loha and
     lokr of the ranks, with oft of the blocks; ia3 has none [ratio]."""
     targets: tuple[str, ...] = ()
-    """Linear layers to change, by the end of their names; ["all-linear"]: all in the encoder's
+    """Linear layers to change, by the end of their names; ["all-linear"]: all in the model's
     blocks; empty: query and value (ia3: key, value and the feed-forward's second layer)."""
     learning_rate: float = Field(default=5e-4, gt=0, le=1)
     """Highest learning rate of AdamW; vera and ia3 need about ten times more [per step]."""
@@ -111,14 +96,16 @@ def check(config: Mapping[str, Any], settings: Settings) -> None:
     """Check that the model with this config.json has the layers that are to be changed.
 
     Raises:
-        InputError: no layer is named and none is known; a name fits no layer; or blocks of `rank`
-            do not fill the layers.
+        InputError: no layer is named and none is known; a name fits no layer; the kind cannot
+            change layers of their type; or blocks of `rank` do not fill the layers.
     """
+    model_type = str(config.get("model_type"))
+    if model_type in TRANSPOSED:
+        _check_transposed(model_type, settings.kind)
     if settings.kind == "oft":
         _check_blocks(config, settings.rank)
-    model_type = str(config.get("model_type"))
     if model_type in LINEAR:
-        _chosen(_layers(model_type), settings.targets, model_type)
+        _chosen(layers(model_type), settings.targets, model_type)
     elif not settings.targets or ALL_LINEAR in settings.targets:
         raise InputError(
             f"lora.targets = {list(settings.targets)}: no layer names are known for model_type "
@@ -127,10 +114,23 @@ def check(config: Mapping[str, Any], settings: Settings) -> None:
         )
 
 
+def _check_transposed(model_type: str, kind: str) -> None:
+    """Check that the kind can change layers that hold their weights transposed."""
+    if kind in NOT_TRANSPOSED:
+        kinds = [name for name in KINDS if name not in NOT_TRANSPOSED]
+        raise InputError(
+            f"lora.kind = '{kind}': the linear layers of model_type '{model_type}' are of the type "
+            f"Conv1D, which PEFT's {kind} cannot change; allowed: {', '.join(kinds)}"
+        )
+
+
 def _check_blocks(config: Mapping[str, Any], size: int) -> None:
     """Check what PEFT would only warn of: it takes another size, and size 1 trains nothing."""
-    names = ("hidden_size", "dim", "intermediate_size", "hidden_dim")
-    widths = {name: config[name] for name in names if config.get(name)}
+    widths = {name: config[name] for name in WIDTHS if config.get(name)}
+    heads = config.get("num_attention_heads") or config.get("num_heads")
+    for name in ("head_dim", "d_kv"):  # where all heads together are not as wide as the model
+        if heads and config.get(name):
+            widths[f"heads times {name}"] = heads * config[name]
     if size == 1 or any(width % size for width in widths.values()):
         known = ", ".join(f"{name} {width}" for name, width in widths.items())
         raise InputError(
@@ -149,16 +149,24 @@ def attach(model: Any, settings: Settings, head_modules: Sequence[str]) -> Any:
     """
     import peft
     from torch import nn
+    from transformers.pytorch_utils import Conv1D
 
     check(model.config.to_dict(), settings)
-    wanted, feedforward = _patterns(str(model.config.model_type), settings)
-    linear = [name for name, part in model.named_modules() if isinstance(part, nn.Linear)]
-    if not any(re.fullmatch(wanted, name) for name in linear):
+    model_type = str(model.config.model_type)
+    wanted, feedforward = _patterns(model_type, settings)
+    parts = dict(model.named_modules())
+    linear = [name for name, part in parts.items() if isinstance(part, nn.Linear | Conv1D)]
+    found = [parts[name] for name in linear if re.fullmatch(wanted, name)]
+    if not found:
         raise InputError(
             f"lora.targets = {list(settings.targets)}: no linear layer in the model's blocks has "
             f"such a name; allowed: {', '.join(dict.fromkeys(_inside(linear))) or 'nothing'}"
         )
-    return peft.get_peft_model(model, _config(settings, wanted, feedforward, list(head_modules)))
+    config = _config(settings, wanted, feedforward, list(head_modules))
+    if any(isinstance(part, Conv1D) for part in found):
+        _check_transposed(model_type, settings.kind)
+        config.fan_in_fan_out = True
+    return peft.get_peft_model(model, config)
 
 
 def load(model: Any, folder: Path) -> Any:
@@ -202,19 +210,20 @@ def _config(settings: Settings, wanted: str, feedforward: str, heads: list[str])
 
 def _patterns(model_type: str, settings: Settings) -> tuple[str, str]:
     """Return what matches the full names of the layers to change, and of those that come last."""
-    by_use = LINEAR.get(model_type, {})
-    if settings.targets and not by_use:
+    if settings.targets and model_type not in LINEAR:
         return _inside_blocks(settings.targets, ends=True), "-"
     if settings.targets:
-        names = _chosen(_layers(model_type), settings.targets, model_type)
+        names = _chosen(layers(model_type), settings.targets, model_type)
     else:
         uses = ("key", "value", "feedforward") if settings.kind == "ia3" else ("query", "value")
-        names = [by_use[use] for use in uses]
-    return _inside_blocks(names), _inside_blocks([by_use["feedforward"]])
+        names = layers(model_type, *uses)
+    return _inside_blocks(names), _inside_blocks(layers(model_type, "feedforward"))
 
 
 def _inside_blocks(names: Sequence[str], ends: bool = False) -> str:
-    """Return the regular expression of layers in the encoder's blocks; a head is in none of them.
+    """Return the regular expression of layers in the model's blocks; a head is in none of them.
+
+    What T5 calls `layer` inside its blocks counts as a block, so that its names need no number.
 
     Args:
         names: names inside a block.
@@ -228,11 +237,6 @@ def _inside(names: Sequence[str]) -> list[str]:
     """Return the parts after the number of the block, of the names that are in a block."""
     found = [re.fullmatch(r"(?:.*\.)?(?:layers?|h|blocks?)\.\d+\.(.+)", name) for name in names]
     return [match[1] for match in found if match]
-
-
-def _layers(model_type: str) -> list[str]:
-    """Return the names of all linear layers inside one block."""
-    return list(dict.fromkeys(" ".join(LINEAR[model_type].values()).split()))
 
 
 def _chosen(names: Sequence[str], targets: Sequence[str], model_type: str) -> list[str]:

@@ -54,9 +54,13 @@ class FullModel(nn.Module):
 def trainable_whole(network: Any) -> FullModel:
     """Return the network with every parameter trainable that reaches its output, found by a try.
 
-    The others stay as they are: BERT's pooler, for one, under a head on the mean of the tokens.
+    The others stay as they are: BERT's pooler, for one, under a head on the mean of the tokens, and
+    positions that are a fixed function (Marian's), which never were to be trained.
     """
     network.requires_grad_(True)
+    for part in network.modules():
+        if "Sinusoidal" in type(part).__name__:
+            part.requires_grad_(False)
     modes = [(part, part.training) for part in network.modules()]
     network.eval()  # no dropout
     device = next(network.parameters()).device

@@ -153,3 +153,12 @@ def test_a_real_model_learns_and_reads_back(tmp_path):
     result = training.train(job, how, tmp_path)  # it reads back and compares by itself
     assert result.loss_curve[-1] < result.loss_curve[0] / 2
     assert max(point["accuracy"] for point in result.dev_curve) == 1
+
+
+def test_positions_that_are_a_fixed_function_are_not_trained():
+    from tiny_models import tiny
+
+    model = full.attach(tiny("marian", auto="AutoModelForSeq2SeqLM"), full.Settings(), [])
+    fixed = [p for name, p in model.named_parameters() if "embed_positions" in name]
+    assert fixed
+    assert not any(parameter.requires_grad for parameter in fixed)

@@ -1,4 +1,6 @@
+import copy
 import json
+import re
 import subprocess
 import sys
 
@@ -6,23 +8,54 @@ import peft
 import pytest
 import torch
 import transformers
-from tiny_models import CONFIGS, IDS, LABELS
-from tiny_models import tiny as fresh
+from tiny_models import (
+    CAUSAL,
+    CONFIGS,
+    DECODER_CONFIGS,
+    ENCODER_DECODER_CONFIGS,
+    IDS,
+    LABELS,
+    SEQ2SEQ,
+    SEQUENCE,
+    batch,
+    tiny,
+)
 from torch import nn
 from transformers import AutoModelForSequenceClassification
+from transformers.pytorch_utils import Conv1D
 
 from lightadapt_data import methods, model_files, training
 from lightadapt_data.adapters import lora
 from lightadapt_data.errors import InputError, RecipeError
+from lightadapt_data.networks.linear_layers import LINEAR
 from lightadapt_data.tasks import text_classification as task
 
 KINDS = ("lora", "rslora", "dora", "ia3", "loha", "lokr", "vera", "oft")
+KNOWN = {**CONFIGS, **DECODER_CONFIGS, **ENCODER_DECODER_CONFIGS}
 RATES = {"ia3": 5e-3, "vera": 5e-3}
 
 
+def head_of(model_type):
+    if model_type in ENCODER_DECODER_CONFIGS:
+        return SEQ2SEQ
+    return CAUSAL if model_type in DECODER_CONFIGS else SEQUENCE
+
+
+def fresh(model_type, **options):
+    return tiny(model_type, auto=head_of(model_type), **options)
+
+
 def heads(model):
+    if "Classification" not in type(model).__name__:
+        return []  # a language model's head stands in its checkpoint
     named = model.named_children()
     return [n for n, m in named if n != model.base_model_prefix and list(m.parameters())]
+
+
+def written(model):
+    """Return the logits of a model that writes."""
+    with torch.no_grad():
+        return model(**batch(head_of(model.config.model_type))).logits
 
 
 def logits(model, ids=IDS, mask=None):
@@ -54,7 +87,7 @@ def changed_layers(model):
 
 
 def test_every_family_of_the_table_is_tested():
-    assert set(CONFIGS) == set(lora.LINEAR)
+    assert set(KNOWN) == set(LINEAR)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +124,34 @@ def test_starts_as_no_op_trains_switches_off_and_reloads_exactly(model_type, kin
     assert all(torch.equal(left[name], frozen[name]) for name in unheaded)
 
 
+@pytest.mark.parametrize(
+    ("model_type", "kind"),
+    [
+        (model_type, kind)
+        for model_type in ("gpt2", "llama", "t5", "bart")
+        for kind in KINDS
+        if model_type != "gpt2" or kind not in lora.NOT_TRANSPOSED
+    ],
+)
+def test_every_kind_works_on_models_that_write(model_type, kind, tmp_path):
+    network = fresh(model_type)
+    before = written(network)
+    model = attached(network, kind=kind, targets=["all-linear"])
+    torch.testing.assert_close(written(model), before, atol=1e-6, rtol=0)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=0.05)
+    model(**batch(head_of(model_type))).loss.backward()
+    assert all(p.grad is not None for p in parameters)
+    optimizer.step()
+    after = written(model)
+    assert not torch.allclose(after, before, atol=1e-4)
+    with model.disable_adapter():
+        assert torch.equal(written(model), before)
+    model.save_pretrained(tmp_path, save_embedding_layers=False)
+    found = written(lora.load(fresh(model_type), tmp_path).eval())
+    torch.testing.assert_close(found, after, atol=1e-6, rtol=0)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_trains_all_linear_layers(kind):
     names = [
@@ -103,15 +164,47 @@ def test_every_kind_trains_all_linear_layers(kind):
     assert names
 
 
-@pytest.mark.parametrize("model_type", sorted(CONFIGS))
+@pytest.mark.parametrize("model_type", sorted(KNOWN))
 def test_all_linear_is_every_linear_layer_of_the_blocks_and_no_head(model_type):
     base = fresh(model_type)
     expected = {
         name
         for name, part in base.named_modules()
-        if isinstance(part, nn.Linear) and ".layer" in name
+        if isinstance(part, nn.Linear | Conv1D) and re.search(r"\.(layers?|h|block)\.", name)
     }
+    assert expected
     assert set(changed_layers(attached(base, targets=["all-linear"]))) == expected
+
+
+def test_a_gated_t5_has_another_feed_forward():
+    model = attached(fresh("t5", sizes={"feed_forward_proj": "gated-gelu"}), targets=["all-linear"])
+    ends = {name.rpartition(".")[2] for name in changed_layers(model)}
+    assert ends == {"q", "k", "v", "o", "wi_0", "wi_1", "wo"}
+
+
+def test_the_default_changes_cross_attention_too():
+    for model_type, name in (("bart", "encoder_attn"), ("t5", "EncDecAttention")):
+        found = changed_layers(attached(fresh(model_type)))
+        assert sum(name in layer for layer in found) == 2 * 2
+        assert len(found) == 2 * 2 + 2 * 4
+
+
+def test_the_change_of_a_transposed_layer_is_the_formula_of_the_paper():
+    model = attached(fresh("gpt2"), alpha=12)
+    layer = model.base_model.model.transformer.h[0].attn.c_attn
+    nn.init.normal_(layer.lora_B["default"].weight)
+    hidden = torch.randn(2, 16, generator=torch.Generator().manual_seed(1))
+    down, up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    with torch.no_grad():
+        expected = layer.base_layer(hidden) + 12 / 4 * hidden @ down.T @ up.T
+        torch.testing.assert_close(layer(hidden), expected)
+    expected = written(model)
+    torch.testing.assert_close(written(model.merge_and_unload()), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_no_warning_of_a_transposed_layer_is_left(recwarn):
+    attached(fresh("gpt2"), kind="ia3")
+    assert not [warning for warning in recwarn if "fan_in_fan_out" in str(warning.message)]
 
 
 def test_a_head_with_a_layer_of_the_same_name_is_trained_whole():
@@ -138,9 +231,9 @@ def test_targets_are_ends_of_names(targets, expected):
 
 def test_the_default_is_what_peft_takes_where_it_has_one():
     known = peft.utils.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
-    for model_type in set(lora.LINEAR) & set(known):
+    for model_type in sorted(set(LINEAR) & set(known)):
         found = changed_layers(attached(fresh(model_type)))
-        assert {name.split(".")[-1] for name in found} == set(known[model_type])
+        assert {name.split(".")[-1] for name in found} == set(known[model_type]), model_type
 
 
 def test_the_change_is_the_formula_of_the_paper():
@@ -200,6 +293,17 @@ def test_families_without_a_table_take_named_layers():
         attached(AutoModelForSequenceClassification.from_config(config), targets=["w"])
 
 
+def test_transposed_layers_of_families_without_a_table_are_known_by_their_type():
+    sizes = {"vocab_size": 40, "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 20}
+    config = transformers.OpenAIGPTConfig(num_labels=3, pad_token_id=0, **sizes)
+    network = AutoModelForSequenceClassification.from_config(config)
+    model = attached(copy.deepcopy(network), targets=["c_attn"])
+    assert changed_layers(model) == ["transformer.h.0.attn.c_attn"]
+    assert model.peft_config["default"].fan_in_fan_out
+    with pytest.raises(InputError, match=r"kind = 'lokr': .* 'openai-gpt' are of the type Conv1D"):
+        attached(network, kind="lokr", targets=["c_attn"])
+
+
 SAVE = """
 import sys, torch, transformers
 from lightadapt_data.adapters import lora
@@ -238,8 +342,17 @@ def test_targets_are_saved_as_a_pattern_which_has_an_order(tmp_path):
             {"targets": ["querry"]},
             r"targets holds 'querry': no linear layer .* 'bert' .*; allowed: all-linear, attention",
         ),
-        ({"model_type": "gpt2"}, {}, "no layer names are known for model_type 'gpt2'; allowed: be"),
-        ({"model_type": "gpt2"}, {"targets": ["all-linear"]}, "name the linear layers in lora.t"),
+        ({"model_type": "gptj"}, {}, "no layer names are known for model_type 'gptj'; allowed: ba"),
+        ({"model_type": "gptj"}, {"targets": ["all-linear"]}, "name the linear layers in lora.t"),
+        *(
+            (
+                {"model_type": "gpt2", "n_embd": 768},
+                {"kind": kind},
+                f"kind = '{kind}': .* 'gpt2' are of the type Conv1D, which PEFT's {kind} cannot "
+                "change; allowed: lora, rslora, dora, ia3, vera",
+            )
+            for kind in ("loha", "lokr", "oft")
+        ),
         ({}, {}, "model_type 'None'"),
         (
             {"model_type": "bert", "hidden_size": 384, "intermediate_size": 1536},
@@ -247,6 +360,16 @@ def test_targets_are_saved_as_a_pattern_which_has_an_order(tmp_path):
             r"rank = 5: .*; allowed: 2 or more, .* \(hidden_size 384, intermediate_size 1536\)",
         ),
         ({"model_type": "distilbert", "dim": 768}, {"kind": "oft", "rank": 1}, "rank = 1: .*block"),
+        (
+            {"model_type": "qwen3", "hidden_size": 96, "num_attention_heads": 2, "head_dim": 20},
+            {"kind": "oft", "rank": 16},
+            r"rank = 16: .*\(hidden_size 96, heads times head_dim 40\)",
+        ),
+        (
+            {"model_type": "t5", "d_model": 64, "d_ff": 100, "num_heads": 4, "d_kv": 16},
+            {"kind": "oft", "rank": 8},
+            r"\(d_model 64, d_ff 100, heads times d_kv 64\)",
+        ),
     ],
 )
 def test_layers_that_are_not_there_are_refused_before_training(config, options, message):
