@@ -107,12 +107,13 @@ def one(
         "augment.methods": ["pseudo_label"],
         "augment.pseudo_label.language_model": MODEL,
         "augment.pseudo_label.template": TEMPLATES[task],
+        "augment.pseudo_label.self_training": 6,
         "curate.filters": ["exact_duplicate"],
         "train.arms": list(arms),
         "train.seeds": 1,
         "train.seed_share": 0.2,
         "train.steps": steps,
-        "train.evaluations": 8,
+        "train.evaluations": 4,
     }
     what = recipe.load(None, changes.items(), ["train"])
     run.run_stages(what, folder / "run")

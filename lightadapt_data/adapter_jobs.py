@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from lightadapt_data import methods, model_files, predicting, training
+from lightadapt_data import methods, model_files, predicting, stacking, training
 from lightadapt_data.arms import ArmRows, Curated, n_tokens_of, repeated
 from lightadapt_data.shards import Shard
+from lightadapt_data.tasks import Built
 
 
 def job(settings: Any, curated: Curated, content: ArmRows, seed: int) -> training.Job:
@@ -25,8 +27,16 @@ def job(settings: Any, curated: Curated, content: ArmRows, seed: int) -> trainin
         task.examples(rows, curated.labels, tokenizer, task_options)
         for rows in (repeated(content.rows, settings.seed_share), curated.validation)
     )
+
+    def build() -> Built:
+        built: Built = task.build(folder, settings.base_model, curated.labels, task_options)
+        if not settings.under:
+            return built
+        under = stacking.load_under(built.network, Path(settings.under), built.head_modules)
+        return Built(under, built.head_modules)
+
     return training.Job(
-        build=lambda: task.build(folder, settings.base_model, curated.labels, task_options),
+        build=build,
         start_head=lambda network: _start_head(task, network, train, tokenizer, task_options),
         task=task,
         adapter=adapter,
@@ -87,6 +97,7 @@ def how_to_load(settings: Any, labels: Sequence[str]) -> dict[str, Any]:
         "adapter": settings.adapter,
         "base_model": settings.base_model,
         "labels": list(labels),
+        **({"under": settings.under} if settings.under else {}),
     }
 
 

@@ -64,6 +64,48 @@ def do_advise(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def do_influence(arguments: argparse.Namespace) -> int:
+    """Say which training rows helped a run's adapter."""
+    from lightadapt_data import influence
+
+    folder = invocation.out_folder(arguments)
+    settings = influence.Settings(adapters=arguments.adapters, check=arguments.check)
+    found = influence.run_influence(folder, settings)
+    if arguments.json:
+        print(json.dumps(found))
+        return 0
+    print(
+        f"{found['n_rows']:,} rows of {', '.join(found['adapters'])}; {found['n_drops']:,} to drop"
+    )
+    for field, groups in found["totals"].items():
+        for entry in groups:
+            mean = entry["agreement"]["mean"]
+            name = str(entry["value"])[:32]
+            print(f"{field:<12} {name:<32} {entry['rows']:>8,} rows  agreement {mean:+.4f}")
+    if found["check"] is not None:
+        print(json.dumps(found["check"], indent=1))
+    print(f"written to {folder / influence.HOME}")
+    return 0
+
+
+def do_merge(arguments: argparse.Namespace) -> int:
+    """Write the base model with a trained adapter merged into its weights."""
+    from lightadapt_data import merging
+
+    path = merging.merge(arguments.folder, arguments.to, arguments.base_model)
+    print(json.dumps({"model": str(path)}) if arguments.json else path)
+    return 0
+
+
+def do_export(arguments: argparse.Namespace) -> int:
+    """Write a trained bottleneck adapter in AdapterHub's format."""
+    from lightadapt_data import adapterhub
+
+    path = adapterhub.export(arguments.folder, arguments.to, base_model=arguments.base_model)
+    print(json.dumps({"adapter": str(path)}) if arguments.json else path)
+    return 0
+
+
 def _pilot(
     what: recipe.Recipe,
     folder: Path,

@@ -121,6 +121,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_diff(subparsers)
     _add_compare_adapters(subparsers)
     _add_advise(subparsers)
+    _add_influence(subparsers)
+    _add_formats(subparsers)
     return parser
 
 
@@ -174,6 +176,36 @@ def _add_compare_adapters(subparsers: Any) -> None:
     )
     verb.add_argument("--seeds", type=int, default=3, help="adapters per method (default 3)")
     _add_run_options(verb)
+
+
+def _add_influence(subparsers: Any) -> None:
+    text = "which training rows helped a run's adapter; needs train.keep_states = true"
+    verb = _add(subparsers, "influence", text, adapter_verbs.do_influence)
+    verb.add_argument(
+        "--adapters",
+        choices=("best", "all"),
+        default="best",
+        help="explain the delivered adapter, or the mean over all seeds (default best)",
+    )
+    verb.add_argument(
+        "--check", action="store_true", help="train again to see whether the scores hold"
+    )
+    _add_out(verb)
+
+
+def _add_formats(subparsers: Any) -> None:
+    for name, text, do in (
+        ("merge", "the base model with an adapter merged into its weights", adapter_verbs.do_merge),
+        (
+            "export-adapter",
+            "a bottleneck adapter for AdapterHub's library",
+            adapter_verbs.do_export,
+        ),
+    ):
+        verb = _add(subparsers, name, text, do)
+        verb.add_argument("folder", metavar="ADAPTER", type=Path, help="adapter/ of a run")
+        verb.add_argument("--to", metavar="DIR", type=Path, required=True, help="where to write")
+        verb.add_argument("--base-model", help="where the base model is, if it has moved")
 
 
 def _add_advise(subparsers: Any) -> None:

@@ -43,6 +43,8 @@ class Context:
     labelled: Sequence[Mapping[str, Any]]
     """All labelled training rows (`id, text, label`)."""
     encode: Encode
+    unlabelled: Sequence[str] = ()
+    """Texts of selected rows, for methods with the setting `self_training`, drawn by their ids."""
 
 
 def generator(seed: int, method: str, row_id: str, replica: int) -> random.Random:

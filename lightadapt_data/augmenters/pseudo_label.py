@@ -23,11 +23,10 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 from pydantic import Field
 
-from lightadapt_data import methods
+from lightadapt_data import linear_teacher, methods
 from lightadapt_data.augmenters import Candidate, Context, Encode
 from lightadapt_data.config import Config
 from lightadapt_data.errors import InputError
@@ -42,6 +41,10 @@ _Labelled = tuple[tuple[str, str, str], ...]
 
 class Settings(Config):
     """Settings of pseudo_label."""
+
+    self_training: int = Field(default=0, ge=0, le=20)
+    """Rounds in which the teacher learns from its own surest guesses on up to 2,000 of the selected
+    rows; 0 for none [rounds]."""
 
     folds: int = Field(default=5, ge=2, le=20)
     """Parts of the labelled rows for out-of-fold predictions; fewer when rows are few."""
@@ -133,7 +136,7 @@ class _Teacher:
     def probabilities(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Return calibrated probabilities [rows, labels]."""
         vectors = self.view.of(texts)
-        return _softmax((vectors @ self.weights.T + self.bias) / self.temperature)
+        return linear_teacher.softmax((vectors @ self.weights.T + self.bias) / self.temperature)
 
 
 def augment(
@@ -147,7 +150,8 @@ def augment(
     labelled = tuple(
         sorted((str(row["id"]), str(row["text"]), str(row["label"])) for row in context.labelled)
     )
-    teacher = _teacher(labelled, settings, context.encode, context.seed)
+    unlabelled = tuple(context.unlabelled) if settings.self_training else ()
+    teacher = _teacher(labelled, unlabelled, settings, context.encode, context.seed)
     if not rows:
         return []
     # Rounded, so that the last bits of a sum never decide.
@@ -172,7 +176,13 @@ def _refusal(label: str, chance: float, threshold: float | None) -> str:
 
 
 @lru_cache(maxsize=2)
-def _teacher(labelled: _Labelled, settings: Settings, encode: Encode, seed: int) -> _Teacher:
+def _teacher(
+    labelled: _Labelled,
+    unlabelled: tuple[str, ...],
+    settings: Settings,
+    encode: Encode,
+    seed: int,
+) -> _Teacher:
     """Return the fitted teacher; remembered, because every shard of a run asks for the same."""
     counts = Counter(label for _, _, label in labelled)
     usable = sorted(label for label, n in counts.items() if n > 1)
@@ -188,94 +198,21 @@ def _teacher(labelled: _Labelled, settings: Settings, encode: Encode, seed: int)
     labels = sorted(counts)
     codes = np.searchsorted(labels, names)
     is_usable = np.isin(names, usable)
-    logits = _out_of_fold(vectors, codes, _folds(labelled, settings.folds, seed), settings)
+    rounds = settings.self_training if unlabelled else 0
+    how = linear_teacher.Fit(
+        settings.inverse_regularisation, view.of(unlabelled) if rounds else vectors[:0], rounds
+    )
+    ids = [row_id for row_id, _, _ in labelled]
+    folds = linear_teacher.folds(ids, codes, settings.folds, seed)
+    logits = linear_teacher.out_of_fold(vectors, codes, folds, how)
     logits, own = logits[is_usable], codes[is_usable]
-    temperature = _temperature(logits, own)
-    chances = _softmax(logits / temperature)[np.arange(len(own)), own]
+    temperature = linear_teacher.temperature(logits, own)
+    chances = linear_teacher.softmax(logits / temperature)[np.arange(len(own)), own]
     thresholds = {
         label: round(float(chances[own == labels.index(label)].mean()), 6) for label in usable
     }
-    weights, bias = _fit(vectors, codes, len(labels), settings)
+    weights, bias = linear_teacher.fit(vectors, codes, len(labels), how)
     return _Teacher(labels, view, weights, bias, temperature, thresholds)
-
-
-def _folds(labelled: _Labelled, n_folds: int, seed: int) -> NDArray[np.int64]:
-    """Return the fold of each row: within a label, rows are dealt out in the order of a hash.
-
-    Every label with two rows or more so has a row outside each fold.
-    """
-    folds = np.zeros(len(labelled), np.int64)
-    dealt: Counter[str] = Counter()
-    hashes = [xxhash.xxh3_64_intdigest(f"{seed}|{row_id}".encode()) for row_id, _, _ in labelled]
-    for index in sorted(range(len(labelled)), key=hashes.__getitem__):
-        label = labelled[index][2]
-        folds[index] = dealt[label] % n_folds
-        dealt[label] += 1
-    return folds
-
-
-def _out_of_fold(
-    vectors: NDArray[np.float64],
-    codes: NDArray[np.int64],
-    folds: NDArray[np.int64],
-    settings: Settings,
-) -> NDArray[np.float64]:
-    """Return logits [rows, labels] of each row from a teacher that has not seen its fold."""
-    n_labels = int(codes.max()) + 1
-    logits = np.zeros((len(codes), n_labels))
-    for fold in np.unique(folds):
-        inside = folds == fold
-        weights, bias = _fit(vectors[~inside], codes[~inside], n_labels, settings)
-        logits[inside] = vectors[inside] @ weights.T + bias
-    return logits
-
-
-def _fit(
-    vectors: NDArray[np.float64], codes: NDArray[np.int64], n_labels: int, settings: Settings
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return weights [labels, dim] and bias [labels]; a label that no row has is out of reach."""
-    from sklearn.linear_model import LogisticRegression
-
-    model = LogisticRegression(C=settings.inverse_regularisation, max_iter=1000)
-    model.fit(vectors, codes)
-    coefficients, intercepts = model.coef_, model.intercept_
-    if len(model.classes_) == 2:  # scikit-learn then keeps one row, for the second class
-        coefficients = np.vstack([np.zeros_like(coefficients), coefficients])
-        intercepts = np.concatenate([np.zeros(1), intercepts])
-    weights = np.zeros((n_labels, vectors.shape[1]))
-    bias = np.full(n_labels, -1e3)
-    weights[model.classes_], bias[model.classes_] = coefficients, intercepts
-    return weights, bias
-
-
-def _temperature(logits: NDArray[np.float64], own: NDArray[np.int64]) -> float:
-    """Return the temperature between 0.1 and 10 at which the logits explain the labels best.
-
-    A row counts for its label with (n + 1) / (n + k), n rows having the label, and for each other
-    of the k labels with 1 / (n + k): when every row is predicted rightly, plain labels would
-    drive the temperature to zero, and any row at all would get a label with certainty.
-    """
-    low, high = np.log(0.1), np.log(10.0)
-    golden = (np.sqrt(5) - 1) / 2
-    counts = np.bincount(own, minlength=logits.shape[1])
-    present = counts > 0
-    totals = (counts[own] + present.sum())[:, None]
-    targets = np.where(present, 1 / totals, 0.0)
-    targets[np.arange(len(own)), own] = (counts[own] + 1) / totals[:, 0]
-
-    def loss(log_temperature: float) -> float:
-        chances = _softmax(logits / np.exp(log_temperature))
-        return float(-(targets * np.log(chances + 1e-12)).sum(axis=1).mean())
-
-    while high - low > 1e-4:
-        left, right = high - golden * (high - low), low + golden * (high - low)
-        low, high = (low, right) if loss(left) <= loss(right) else (left, high)
-    return float(np.exp((low + high) / 2))
-
-
-def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 def _listed(counts: Counter[str]) -> str:

@@ -10,20 +10,18 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import xxhash
-from numpy.typing import NDArray
 from pydantic import Field
 
 from lightadapt_data import judging, methods, rows
 from lightadapt_data.augmenters import Context
 from lightadapt_data.config import Config
+from lightadapt_data.lazy_encoder import LazyEncode
 from lightadapt_data.shards import Counts, Shard, Workspace, cut, digest_of, write_parquet
 
 logger = logging.getLogger(__name__)
@@ -40,6 +38,9 @@ BLOCK_ROWS = 64
 """Most parent rows of a shard [rows]."""
 LARGE_BLOCK_ROWS = 1024
 """The same for methods on selected rows, which are cheap per row [rows]."""
+
+UNLABELLED = 2000
+"""Rows from which a teacher may learn without their labels [rows]."""
 
 TRAIN = "augmented"
 """Origin of rows made from labelled training rows."""
@@ -60,27 +61,6 @@ class Settings(Config):
     """Most accepted rows per parent and method [rows]."""
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Options of methods and gates, by name."""
-
-
-@dataclass(frozen=True)
-class _LazyEncode:
-    """The run's encoder, loaded when the first text comes; equal when it encodes alike."""
-
-    method: str
-    options: str
-    """JSON, so that this can be a key."""
-
-    def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        settings = methods.settings("encoders", self.method, json.loads(self.options))
-        encoder = methods.load("encoders", self.method).load(settings)
-        return np.asarray(encoder.encode(texts), dtype=np.float32)
-
-    def digest(self) -> str:
-        """Return what names the encoder's output; does not load it."""
-        module = methods.load("encoders", self.method)
-        settings = methods.settings("encoders", self.method, json.loads(self.options))
-        own = {"version": getattr(module, "VERSION", 1), **settings.key_fields()}
-        return digest_of([self.method, own, module.fingerprint(settings)])
 
 
 def check(settings: Settings, workspace: Workspace) -> None:
@@ -131,7 +111,7 @@ def run_shard(settings: Settings, workspace: Workspace, shard: Shard, out: Path)
     candidates = module.augment(
         list(parents.values()),
         _options("augmenters", method, settings),
-        Context(workspace.seed, labelled, encode),
+        Context(workspace.seed, labelled, encode, _unlabelled(method, settings, workspace)),
     )
     judged = judging.judge(
         method,
@@ -190,6 +170,7 @@ def _reads(method: str, settings: Settings, workspace: Workspace) -> dict[str, s
     if module.FEEDS_ON == "selected":
         known = [[row["id"], row["text"], row["label"]] for row in _labelled(workspace)]
         reads["labelled"] = digest_of(known)
+        reads["unlabelled"] = digest_of(_unlabelled(method, settings, workspace))
     return reads
 
 
@@ -204,10 +185,10 @@ def _options(family: str, method: str, settings: Settings) -> Any:
     return methods.settings(family, method, settings.options.get(method, {}))
 
 
-def _encode(workspace: Workspace) -> _LazyEncode:
+def _encode(workspace: Workspace) -> LazyEncode:
     embed: Any = workspace.settings["embed"]
     options = json.dumps(embed.options.get(embed.method, {}), sort_keys=True)
-    return _LazyEncode(embed.method, options)
+    return LazyEncode(embed.method, options)
 
 
 def _task_files(workspace: Workspace) -> tuple[Path, ...]:
@@ -253,6 +234,27 @@ def _read(paths: Iterable[Path], ids: Sequence[str] | None = None) -> Iterator[d
 
 def _labelled(workspace: Workspace) -> list[dict[str, Any]]:
     return _parents(_task_files(workspace), TRAIN)
+
+
+def _unlabelled(method: str, settings: Settings, workspace: Workspace) -> tuple[str, ...]:
+    """Return texts of selected rows where the method learns from them."""
+    if not getattr(_options("augmenters", method, settings), "self_training", 0):
+        return ()
+    found = _sources(methods.load("augmenters", method), workspace).get("selected", [])
+    return _drawn(tuple(found))
+
+
+@lru_cache(maxsize=1)
+def _drawn(paths: tuple[Path, ...]) -> tuple[str, ...]:
+    """Return the texts of UNLABELLED rows, the same whatever else is selected beside them."""
+    import pyarrow.parquet as pq
+
+    texts: dict[str, str] = {}
+    for path in paths:
+        table = pq.read_table(path, columns=["id", "text"])
+        texts |= dict(zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True))
+    chosen = sorted(texts, key=lambda row_id: (rows.key_of(row_id), row_id))[:UNLABELLED]
+    return tuple(texts[row_id] for row_id in chosen)
 
 
 @lru_cache(maxsize=1)

