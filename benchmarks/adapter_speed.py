@@ -5,8 +5,8 @@ the same rows, in one process with the same threads, in turns. Ours: the bottlen
 train stage trains it. Peer: PEFT's LoRA on query and value under transformers' Trainer with its
 defaults (fp32, padding to the longest row of a batch as it comes), but with our batch size.
 Printed: rows per second of each side, median with lowest and highest, and the ratio of the medians.
-Accuracies are printed beside them. With one thread, CPU seconds are counted, which other work on the
-machine disturbs less. Nothing is asserted.
+Accuracies are printed beside them. With one thread, CPU seconds are counted, which other work on
+the machine disturbs less. Nothing is asserted.
 
 Run: python benchmarks/adapter_speed.py [--rows 960] [--rounds 5] [--data ../shared/data/tasks/sst2]
 """
