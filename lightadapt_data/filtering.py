@@ -143,7 +143,7 @@ def _take_over(
     gone: set[str] = set()
     for index in range(n_settled, len(everything)):
         row, finding = everything[index], found.get(index)
-        if finding is None:
+        if finding is None or _asks_another(row, everything, finding):
             kept.append(row)
             continue
         reason = f"{name}: {finding.reason}"
@@ -168,3 +168,11 @@ def _take_over(
     orphans = [row for row in kept if row["parent_id"] in gone]
     result.drops += [Drop(row, "its parent was dropped", row["parent_id"]) for row in orphans]
     result.kept = [row for row in kept if row["parent_id"] not in gone]
+
+
+def _asks_another(row: Row, everything: list[Row], finding: Finding) -> bool:
+    """Return whether a row and its near copy ask two questions of one context: both are wanted."""
+    question = row.get("question")
+    if finding.kept is None or not question:
+        return False
+    return bool(everything[finding.kept].get("question") != question)

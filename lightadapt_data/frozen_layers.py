@@ -81,6 +81,8 @@ def kept(
     def recall(rows: Sequence[int]) -> None:
         now[:] = rows
         for number, layer in enumerate(layers[:n]):
+            # So that networks/under.py adds nothing a second time.
+            vars(layer)["is_recalled"] = bool(rows)
             if rows:
                 layer.forward = others if number else first
             else:

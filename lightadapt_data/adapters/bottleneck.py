@@ -4,8 +4,8 @@ D(h) = scaling * (W_up s(W_down h + b_down) + b_up) is added to h. W_up and b_up
 before training the model gives exactly what it gave without the adapter. Variants:
 
 - pfeiffer: one adapter per layer, after the feed-forward part;
-- houlsby: two, after attention and after the feed-forward part (the paper's method also trains the
-  LayerNorms; this one leaves them frozen);
+- houlsby: two, after attention and after the feed-forward part; the paper also trains all
+  LayerNorms, which `train_layer_norm` does;
 - parallel: one beside the feed-forward part; the paper takes scaling 4 and reduction_factor 2.
 
 Source: Pfeiffer et al. 2021, https://arxiv.org/abs/2005.00247 section 3.1 (pfeiffer);
@@ -24,7 +24,7 @@ from pydantic import Field
 
 from lightadapt_data.config import Config
 from lightadapt_data.errors import InputError
-from lightadapt_data.networks.insertion_points import points
+from lightadapt_data.networks.insertion_points import n_layers, points
 
 
 class Settings(Config):
@@ -40,6 +40,9 @@ class Settings(Config):
     """Factor on what the adapter adds [ratio]."""
     skip_layers: int = Field(default=0, ge=0)
     """Lowest layers that get no adapter, which makes training faster [layers]."""
+    train_layer_norm: bool = False
+    """Train the base model's norms too, from the lowest layer with an adapter on; they are saved
+    with the adapter and switched off with it."""
     learning_rate: float = Field(default=1e-3, gt=0, le=1)
     """Highest learning rate of AdamW [per step]."""
 
@@ -51,11 +54,11 @@ def check(config: Mapping[str, Any], settings: Settings) -> None:
         InputError: unknown family of models, or no layer is left after `skip_layers`.
     """
     points(str(config.get("model_type")), settings.variant)
-    n_layers = config.get("num_hidden_layers", config.get("n_layers"))
-    if n_layers is not None and settings.skip_layers >= n_layers:
+    known = n_layers(config)
+    if known is not None and settings.skip_layers >= known:
         raise InputError(
-            f"bottleneck.skip_layers = {settings.skip_layers}: the base model has {n_layers} "
-            f"layers; allowed: 0 to {n_layers - 1}"
+            f"bottleneck.skip_layers = {settings.skip_layers}: the base model has {known} "
+            f"layers; allowed: 0 to {known - 1}"
         )
 
 
@@ -78,6 +81,7 @@ def attach(model: Any, settings: Settings, head_modules: Sequence[str]) -> Any:
         non_linearity=settings.non_linearity,
         scaling=settings.scaling,
         skip_layers=settings.skip_layers,
+        train_layer_norm=settings.train_layer_norm,
         modules_to_save=list(head_modules),
     )
     return peft.get_peft_model(model, config)

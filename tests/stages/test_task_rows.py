@@ -102,3 +102,23 @@ def test_the_task_can_be_given_on_the_command_line(tmp_path):
     rows = [GOOD["token_classification"]]
     assert run(tmp_path, "text_classification", rows, "--set", "task=token_classification") == 0
     assert curated(tmp_path)[0]["spans"] == rows[0]["spans"]
+
+
+def test_two_questions_of_one_context_are_no_copies(tmp_path):
+    long = " ".join(f"word{n}" for n in range(60)) + " London."
+    rows = [
+        {
+            "context": long,
+            "question": question,
+            "answers": {"text": ["London"], "answer_start": [long.index("London")]},
+        }
+        for question in ("Where?", "Which town?")
+    ]
+    (tmp_path / "train.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    path = tmp_path / "r.toml"
+    path.write_text(
+        'task = "question_answering"\n[ingest]\ntask = ["train.jsonl"]\n'
+        '[curate]\nfilters = ["near_duplicate"]\n'
+    )
+    assert cli.main(["run", str(path), "--out", str(tmp_path / "out"), "-q"]) == 0
+    assert {row["question"] for row in curated(tmp_path)} == {"Where?", "Which town?"}
