@@ -56,7 +56,7 @@ def test_a_model_that_is_nowhere_names_what_is_allowed(monkeypatch):
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"holds no config\.json or modules\.json"):
+    with pytest.raises(InputError, match=r"holds no config\.json, modules\.json or"):
         model_files.find(str(tmp_path))
 
 
