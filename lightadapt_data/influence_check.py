@@ -53,13 +53,15 @@ def check_planted(what: Checked, seeds: Sequence[int], share: float = SHARE) -> 
         share: of the rows that get a wrong label [ratio].
 
     Returns:
-        `share`, `seeds`, `metric` (of the adapters on validation, by seed) and `auc`: by score
-        `mean`, `sd` (None for one seed) and `values`; or `left_out` with the reason.
+        `share`, `seeds`, `metric` (of the adapters on validation, by seed), and by score `auc` and
+        `precision` (wrong ones among as many rows as were planted, the worst by that score), each
+        with `mean`, `sd` (None for one seed) and `values`; or `left_out` with the reason.
     """
     labels = what.curated.labels
     if len(labels) < 2 or any(row.get("label") not in labels for row in what.content.rows):
         return {"left_out": "rows of this task have no single label that could be made wrong"}
-    values: dict[str, list[float]] = {}
+    areas: dict[str, list[float]] = {}
+    shares: dict[str, list[float]] = {}
     reached = []
     for seed in seeds:
         rows, is_wrong = planted(what.content.rows, labels, share, seed)
@@ -67,11 +69,18 @@ def check_planted(what: Checked, seeds: Sequence[int], share: float = SHARE) -> 
         found["random"] = uniform(_keys(rows), seed + 1)
         for name, scores in found.items():
             # Wrong rows have a high loss and a low influence.
-            sign = 1 if name == "loss" else -1
-            values.setdefault(name, []).append(auc(sign * scores, is_wrong))
+            suspicion = scores if name == "loss" else -scores
+            areas.setdefault(name, []).append(auc(suspicion, is_wrong))
+            worst = np.argsort(-suspicion)[: int(is_wrong.sum())]
+            shares.setdefault(name, []).append(float(is_wrong[worst].mean()))
         reached.append(metric)
-    spread = {name: _spread(found) for name, found in values.items()}
-    return {"share": share, "seeds": list(seeds), "metric": reached, "auc": spread}
+    return {
+        "share": share,
+        "seeds": list(seeds),
+        "metric": reached,
+        "auc": {name: _spread(values) for name, values in areas.items()},
+        "precision": {name: _spread(values) for name, values in shares.items()},
+    }
 
 
 def planted(

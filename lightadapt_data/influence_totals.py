@@ -121,6 +121,53 @@ def next_target(scored: Scored, n_rows: int) -> list[dict[str, Any]]:
     return list(seen.values())
 
 
+def lines(found: Mapping[str, Any], most: int = 8) -> list[str]:
+    """Return what a terminal shows of the totals and of the checks.
+
+    Args:
+        found: as `influence.run_influence` returns it.
+        most: groups shown of each field, the largest [groups].
+    """
+    adapters = ", ".join(found["adapters"])
+    shown = [f"{found['n_rows']:,} training rows of {adapters}; {found['n_drops']:,} to drop"]
+    for field, groups in found["totals"].items():
+        shown.append(f"{field:<28}{'rows':>7}{'agreement (95 % interval)':>30}{'cosine':>9}")
+        for group in groups[:most]:
+            mean, low, high = (group["agreement"][name] for name in ("mean", "low", "high"))
+            interval = "" if low is None else f" ({low:+.3f} to {high:+.3f})"
+            name = "none" if group["value"] in (None, "") else str(group["value"])[:26]
+            shown.append(
+                f"  {name:<26}{group['rows']:>7,}{f'{mean:+.3f}{interval}':>30}"
+                f"{group['cosine']['mean']:>+9.3f}"
+            )
+    check = found.get("check")
+    if check:
+        shown += _check_lines(check["planted"], check["leave_out"])
+    else:
+        shown.append("not checked by training again; ask for the check to see whether this holds")
+    return shown
+
+
+def _check_lines(planted: Mapping[str, Any], left_out: Mapping[str, Any]) -> list[str]:
+    if "left_out" in planted:
+        first = f"wrong labels were not planted: {planted['left_out']}"
+    else:
+        best = sorted(planted["auc"].items(), key=lambda item: -item[1]["mean"])
+        areas = ", ".join(f"{name} {spread['mean']:.3f}" for name, spread in best)
+        first = f"AUC of finding {planted['share']:.0%} planted wrong labels: {areas}"
+    parts = []
+    for name, change in left_out["differences"].items():
+        sd = change["metric"]["sd"]
+        spread = "" if sd is None else f" (sd {sd:.3f})"
+        parts.append(f"the {name} {change['metric']['mean']:+.3f}{spread}")
+    rows = "that the scores have not read" if left_out["are_unseen"] else "that made the scores too"
+    second = (
+        f"{left_out['metric'].replace('_', ' ')} without {left_out['n_left_out']:,} rows: {', '.join(parts)}, "
+        f"on {left_out['n_measured']:,} validation rows {rows}"
+    )
+    return [first, second]
+
+
 def write_rows(scored: Scored, path: Path) -> None:
     """Write `rows.parquet`: who the row is, its scores and its rank, the most helpful first."""
     import pyarrow as pa

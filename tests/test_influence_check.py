@@ -31,6 +31,7 @@ def test_planted_wrong_labels_are_found(base):
     assert len(found["metric"]) == 2
     assert found["auc"]["agreement"]["mean"] > 0.9
     assert found["auc"]["agreement"]["sd"] is not None
+    assert found["precision"]["agreement"]["mean"] > found["precision"]["random"]["mean"]
     assert set(found["auc"]) == {"tracin", "cosine", "agreement", "loss", "random"}
 
 

@@ -116,3 +116,55 @@ def test_rows_are_written_best_first(tmp_path):
     assert table[0]["agreement"] == 0.9
     assert table[0]["parent_id"] is None
     assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
+
+
+def spread(mean, sd=None):
+    return {"mean": mean, "sd": sd, "values": [mean]}
+
+
+CHECK = {
+    "planted": {
+        "share": 0.1,
+        "auc": {"loss": spread(0.8), "agreement": spread(0.95), "random": spread(0.5)},
+    },
+    "leave_out": {
+        "metric": "macro_f1",
+        "n_left_out": 3,
+        "n_measured": 40,
+        "are_unseen": False,
+        "differences": {"worst": {"metric": spread(0.01, 0.002)}, "best": {"metric": spread(-0.1)}},
+    },
+}
+
+
+def shown(**changes):
+    scored = scored_of(np.linspace(-1, 1, 21))
+    found = {
+        "adapters": ["adapted-0"],
+        "n_rows": 21,
+        "n_drops": 4,
+        "totals": totals.totals(scored, draws=20, seed=0),
+        "check": None,
+    }
+    return totals.lines({**found, **changes})
+
+
+def test_a_terminal_shows_groups_with_intervals_and_says_that_nothing_was_checked():
+    lines = shown()
+    assert lines[0] == "21 training rows of adapted-0; 4 to drop"
+    assert any(line.startswith("  seed ") and " to " in line for line in lines)
+    assert lines[-1].startswith("not checked")
+    assert max(map(len, lines)) < 100
+
+
+def test_a_terminal_shows_what_the_checks_found_the_best_first():
+    *_, first, second = shown(check=CHECK)
+    assert first == (
+        "AUC of finding 10% planted wrong labels: agreement 0.950, loss 0.800, random 0.500"
+    )
+    assert second == (
+        "macro f1 without 3 rows: the worst +0.010 (sd 0.002), the best -0.100, on 40 validation "
+        "rows that made the scores too"
+    )
+    *_, first, _ = shown(check={**CHECK, "planted": {"left_out": "no labels"}})
+    assert first == "wrong labels were not planted: no labels"

@@ -41,7 +41,24 @@ MEANINGS = {
     "split": "train, validation or test",
     "source": "where the text comes from",
     "n_tokens": "words, punctuation marks and CJK characters of the text",
+    "spans": "entities in the text: start and end in characters, and label",
+    "head": "the first entity of the relation: start and end in characters",
+    "tail": "the second entity of the relation: start and end in characters",
+    "context": "the text in which answers stand",
+    "question": "what is asked of the context",
+    "answers": "answers, and where each starts in the context, in characters; none: no answer there",
+    "target": "the text in the other language, written by a person",
 }
+CATEGORIES = {
+    "text_classification": "text-classification",
+    "cloze": "text-classification",
+    "relation_extraction": "text-classification",
+    "token_classification": "token-classification",
+    "question_answering": "question-answering",
+    "translation": "translation",
+    "language_modeling": "text-generation",
+}
+"""What the Hub calls the tasks."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +125,7 @@ def text(workspace: Workspace, found: Facts, title: str, license_id: str, repo: 
     environment.filters["share"] = lambda number: f"{100 * number:.1f} %"
     shown = found.sources.most_common(SHOWN_SOURCES)
     return environment.get_template("publish_card.md.jinja").render(
-        header=header(found, title, license_id, is_labelled=workspace.has("train")),
+        header=header(found, title, license_id, _category(workspace)),
         title=title,
         license_id=license_id,
         repo=repo,
@@ -124,7 +141,13 @@ def text(workspace: Workspace, found: Facts, title: str, license_id: str, repo: 
     )
 
 
-def header(found: Facts, title: str, license_id: str, *, is_labelled: bool) -> str:
+def _category(workspace: Workspace) -> str | None:
+    """Return what the Hub calls the task; None where nothing is trained."""
+    train = workspace.settings.get("train")
+    return CATEGORIES.get(str(getattr(train, "task", None)))
+
+
+def header(found: Facts, title: str, license_id: str, category: str | None = None) -> str:
     """Return the YAML header that the Hub and `datasets` read."""
     from datasets import DatasetInfo, Features
     from datasets.info import DatasetInfosDict
@@ -136,7 +159,7 @@ def header(found: Facts, title: str, license_id: str, *, is_labelled: bool) -> s
         pretty_name=title,
         license=license_id,
         size_categories=size_category(found.n_rows),
-        task_categories=["text-classification"] if is_labelled else None,
+        task_categories=[category] if category else None,
         tags=["lightadapt-data"],
     )
     info = DatasetInfo(

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from lightadapt_data.config import Config
 from lightadapt_data.reporting import describe, findings, selection_view, story
+from lightadapt_data.reporting.adapter_costs import adapter_costs
 from lightadapt_data.shards import Counts, Workspace, write_text
 
 if TYPE_CHECKING:
@@ -98,7 +99,11 @@ def deliver(workspace: Workspace) -> None:
         found = findings.comparison(workspace)
         for mark, name, values in (
             (COMPARISON_MARK, "report_compare.html.jinja", {"compared": found}),
-            (COST_MARK, "report_cost.html.jinja", {"costs": costs(workspace)}),
+            (
+                COST_MARK,
+                "report_cost.html.jinja",
+                {"costs": costs(workspace), "adapters": adapter_costs(workspace)},
+            ),
         ):
             html = html.replace(mark, environment(0).get_template(name).render(values), 1)
         write_text(workspace.folder / "report.html", html)

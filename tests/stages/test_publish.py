@@ -231,7 +231,7 @@ def test_columns_of_the_users_own_are_kept_and_named(tmp_path):
     )
     found = publish.card.facts(files)
     assert found.sources == {"unknown": 1}
-    assert "- name: mine" in publish.card.header(found, "t", "mit", is_labelled=False)
+    assert "- name: mine" in publish.card.header(found, "t", "mit")
 
 
 def test_nothing_to_deliver_is_no_error(tmp_path):
