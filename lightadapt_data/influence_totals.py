@@ -161,8 +161,9 @@ def _check_lines(planted: Mapping[str, Any], left_out: Mapping[str, Any]) -> lis
         spread = "" if sd is None else f" (sd {sd:.3f})"
         parts.append(f"the {name} {change['metric']['mean']:+.3f}{spread}")
     rows = "that the scores have not read" if left_out["are_unseen"] else "that made the scores too"
+    metric = left_out["metric"].replace("_", " ")
     second = (
-        f"{left_out['metric'].replace('_', ' ')} without {left_out['n_left_out']:,} rows: {', '.join(parts)}, "
+        f"{metric} without {left_out['n_left_out']:,} rows: {', '.join(parts)}, "
         f"on {left_out['n_measured']:,} validation rows {rows}"
     )
     return [first, second]
