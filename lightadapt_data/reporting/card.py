@@ -46,7 +46,7 @@ MEANINGS = {
     "tail": "the second entity of the relation: start and end in characters",
     "context": "the text in which answers stand",
     "question": "what is asked of the context",
-    "answers": "answers, and where each starts in the context, in characters; none where it has none",
+    "answers": "answers, and where each starts in the context, in characters",
     "target": "the text in the other language, written by a person",
 }
 CATEGORIES = {
