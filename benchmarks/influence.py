@@ -25,6 +25,7 @@ from lightadapt_data.influence_scores import GradientSettings
 from lightadapt_data.stages.train import Settings
 
 BAR = 0.90
+"""AUC of `agreement` on AG News."""
 
 
 def main() -> None:
@@ -58,7 +59,8 @@ def main() -> None:
         values = " ".join(f"{value:.3f}" for value in spread["values"])
         print(f"{name:<22}{spread['mean']:>8.3f}{sd:>8}  {values}")
     reached = found["auc"]["agreement"]["mean"]
-    print(f"bar {BAR}: {'reached' if reached >= BAR else 'MISSED'}; {seconds:.0f} s per seed")
+    bar = f"bar {BAR}: {'reached' if reached >= BAR else 'MISSED'}; "
+    print(f"{bar if arguments.task == 'ag_news' else ''}{seconds:.0f} s per seed")
 
 
 def _curated(arguments: argparse.Namespace) -> Curated:
