@@ -89,18 +89,7 @@ def run_influence(folder: Path, settings: Settings | None = None) -> dict[str, A
     started = time.monotonic()
     parts = []
     for done in what.done:
-        job = adapter_jobs.job(what.settings, what.curated, what.content, done.args["seed"])
-        step = json.loads(done.file("metrics.json").read_text("utf-8"))["best_step"]
-        training = Training(
-            what.settings,
-            job,
-            what.content.rows,
-            what.curated.validation,
-            what.curated.labels,
-            done.folder,
-            step,
-        )
-        parts.append(of_training(training, settings))
+        parts.append(of_training(_training(what, done), settings))
         logger.info("influence: %s done, %.0f s", done.name, time.monotonic() - started)
     columns = {name: np.mean([part[name] for part in parts], axis=0) for name in parts[0]}
     scored = results.ranked(what.content.rows, columns)
@@ -126,6 +115,19 @@ def run_influence(folder: Path, settings: Settings | None = None) -> dict[str, A
     text = json.dumps(found, indent=1, ensure_ascii=False)
     shards.write_text(out / "totals.json", text)
     return found
+
+
+def _training(what: Explained, done: Done) -> Training:
+    """Return one adapter's training, as it was."""
+    return Training(
+        what.settings,
+        adapter_jobs.job(what.settings, what.curated, what.content, done.args["seed"]),
+        what.content.rows,
+        what.curated.validation,
+        what.curated.labels,
+        done.folder,
+        json.loads(done.file("metrics.json").read_text("utf-8"))["best_step"],
+    )
 
 
 def read_run(folder: Path, settings: Settings) -> Explained:
